@@ -1,0 +1,40 @@
+# Two commands do all the set-up: `make demo` and `make test`. Everything else builds on `make install`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SEEDS ?= 300
+
+.PHONY: install demo demo-stop test check simulate test-compose bench bench-peer clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml
+	scripts/install "$(PYTHON)" "$(VENV)"
+	touch $@
+
+demo: install
+	$(BIN)/python scripts/demo.py start
+
+demo-stop:
+	@if [ -x $(BIN)/python ]; then $(BIN)/python scripts/demo.py stop; fi
+
+test: install
+	scripts/test
+
+check: install
+	scripts/check
+
+simulate: install
+	$(BIN)/python -m tests.simulator --seeds $(SEEDS)
+
+test-compose: install
+	tests/compose/run
+
+bench: install
+	$(BIN)/python -m bench
+
+bench-peer: install
+	$(BIN)/python -m bench --peer
+
+clean:
+	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

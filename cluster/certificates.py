@@ -1,0 +1,206 @@
+"""The cluster's own certificates: one authority for each cluster, one certificate for each member, nothing else trusted.
+
+A member's certificate names it in a URI (`conclave://<cluster id>/<raft id>`), and its Raft id is never used again, so a
+certificate cannot outlive its member: what a removed one still holds is refused by id (`transport.py`). Connections are
+TLS 1.3 only and verified on both sides.
+
+The authority's private key is handed to the vault, which keeps it sealed; here it exists only while a certificate is
+signed. A node's own key and certificate lie in the clear in its data directory (0600), since a sealed node takes part.
+
+Validity is 10 years for both, and a node's certificate never outlives its authority: renewal does not exist yet, and a
+certificate that expires without a renewal would be an outage with a date. `days_left` is what a node watches.
+
+Algorithms: ECDSA on P-256 with SHA-256 (FIPS 186-5); X.509 as in RFC 5280.
+"""
+
+import datetime as dt
+import ssl
+import tempfile
+from typing import Any, Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from conclave.cluster.errors import JoinRefused
+
+VALIDITY: Final = dt.timedelta(days=3650)
+CLOCK_SKEW: Final = dt.timedelta(days=1)
+"""How far back a certificate is valid, for a peer whose clock is behind."""
+SCHEME: Final = "conclave://"
+
+
+def new_private_key() -> bytes:
+    """Return a new private key, PEM."""
+    return _private_pem(ec.generate_private_key(ec.SECP256R1()))
+
+
+def new_request(private_key_pem: bytes, node_id: str) -> bytes:
+    """Return a certificate signing request, PEM. Its name is for people; the signer decides what the certificate says."""
+    request = x509.CertificateSigningRequestBuilder().subject_name(_name(node_id))
+    return request.sign(_load_key(private_key_pem), hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def new_authority(cluster_id: str, now: dt.datetime) -> tuple[bytes, bytes]:
+    """Return a new cluster authority: its certificate and its private key, PEM each."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = _name(f"Conclave cluster {cluster_id}")
+    certificate = (
+        _builder(now, now + VALIDITY)
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(is_authority=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM), _private_pem(key)
+
+
+def sign_request(
+    request_pem: bytes,
+    *,
+    cluster_id: str,
+    raft_id: int,
+    node_id: str,
+    authority_pem: bytes,
+    authority_key_pem: bytes,
+    now: dt.datetime,
+) -> bytes:
+    """Sign a new member's request; of what it asks for only its public key is taken over.
+
+    Returns:
+        the certificate, PEM.
+
+    Raises:
+        JoinRefused: the request is malformed, or its key is none of ours.
+    """
+    try:
+        request = x509.load_pem_x509_csr(request_pem)
+        key = request.public_key()
+        has_proof = request.is_signature_valid
+    except (ValueError, UnsupportedAlgorithm, InvalidSignature) as error:
+        raise JoinRefused("the certificate request is malformed") from error
+    if not has_proof or not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise JoinRefused("the certificate request must be signed by its own P-256 key")
+    authority = x509.load_pem_x509_certificate(authority_pem)
+    certificate = (
+        _builder(now, min(now + VALIDITY, authority.not_valid_after_utc))
+        .subject_name(_name(node_id))
+        .issuer_name(authority.subject)
+        .public_key(key)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(is_authority=False), critical=True)
+        .add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
+        )
+        .add_extension(
+            x509.SubjectAlternativeName([x509.UniformResourceIdentifier(member_uri(cluster_id, raft_id))]),
+            critical=False,
+        )
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(_load_public(authority)),
+            critical=False,
+        )
+        .sign(_load_key(authority_key_pem), hashes.SHA256())
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def member_uri(cluster_id: str, raft_id: int) -> str:
+    """Return the URI that names a member in its certificate."""
+    return f"{SCHEME}{cluster_id}/{raft_id}"
+
+
+def peer_identity(tls: ssl.SSLObject) -> tuple[str, int]:
+    """Return the cluster id and Raft id that the other side's verified certificate names.
+
+    Raises:
+        ValueError: it names none.
+    """
+    certificate = tls.getpeercert() or {}
+    names: Any = certificate.get("subjectAltName", ())
+    uris = [str(value) for kind, value in names if kind == "URI"]
+    if len(uris) != 1 or not uris[0].startswith(SCHEME):
+        raise ValueError("the certificate names no member")
+    cluster_id, separator, raft_id = uris[0].removeprefix(SCHEME).rpartition("/")
+    if not separator or not raft_id.isdecimal():
+        raise ValueError("the certificate names no member")
+    return cluster_id, int(raft_id)
+
+
+def days_left(certificate_pem: bytes, now: dt.datetime) -> int:
+    """Return how many whole days a certificate is still valid; negative once it has expired."""
+    return (x509.load_pem_x509_certificate(certificate_pem).not_valid_after_utc - now).days
+
+
+def server_context(*, certificate_pem: bytes, private_key_pem: bytes, authority_pem: bytes) -> ssl.SSLContext:
+    """Return the TLS context of the accepting side."""
+    return _context(ssl.PROTOCOL_TLS_SERVER, certificate_pem, private_key_pem, authority_pem)
+
+
+def client_context(*, certificate_pem: bytes, private_key_pem: bytes, authority_pem: bytes) -> ssl.SSLContext:
+    """Return the TLS context of the dialing side. Peers are known by their URI, not by a host name."""
+    return _context(ssl.PROTOCOL_TLS_CLIENT, certificate_pem, private_key_pem, authority_pem)
+
+
+def _context(side: int, certificate_pem: bytes, private_key_pem: bytes, authority_pem: bytes) -> ssl.SSLContext:
+    context = ssl.SSLContext(side)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(cadata=authority_pem.decode())
+    # OpenSSL reads a key from a file only. This one is 0600 and gone before anything else happens.
+    with tempfile.NamedTemporaryFile(prefix="conclave-", suffix=".pem") as file:
+        file.write(private_key_pem + certificate_pem)
+        file.flush()
+        context.load_cert_chain(file.name)
+    return context
+
+
+def _builder(now: dt.datetime, until: dt.datetime) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - CLOCK_SKEW)
+        .not_valid_after(until)
+    )
+
+
+def _key_usage(*, is_authority: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not is_authority,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=is_authority,
+        crl_sign=is_authority,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text[:64])])
+
+
+def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _load_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
+    key = serialization.load_pem_private_key(pem, password=None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey), "this module makes no other keys"
+    return key
+
+
+def _load_public(certificate: x509.Certificate) -> ec.EllipticCurvePublicKey:
+    key = certificate.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey), "this module makes no other keys"
+    return key

@@ -1,0 +1,29 @@
+"""What can go wrong in consensus, as seen by the rooms above."""
+
+
+class ClusterError(Exception):
+    """The base of everything this room raises on purpose."""
+
+
+class NotLeader(ClusterError):
+    """This node does not lead; ask the leader, or wait for one."""
+
+
+class Overloaded(ClusterError):
+    """More is in flight than the cluster accepts; try again later. Nothing was proposed."""
+
+
+class Unreachable(ClusterError):
+    """The other node could not be asked, or did not answer in time; nothing is known of the outcome."""
+
+
+class NoQuorum(ClusterError):
+    """No majority confirmed in time; nothing was read or changed."""
+
+
+class JoinRefused(ClusterError):
+    """The cluster did not take this node; the text says why, and nothing was changed."""
+
+
+class Removed(ClusterError):
+    """This node is no member of the cluster any more."""

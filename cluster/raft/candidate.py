@@ -1,0 +1,84 @@
+"""Standing for election: the pre-vote (dissertation, section 9.6), the vote, and what comes meanwhile.
+
+Rules kept here: nobody campaigns over a committed membership change that it has not applied; a candidate counts its own
+vote only when it is durable (it is a message to itself, among those that wait for the disk); the first answer of a peer
+counts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from conclave.cluster.raft import follower, leader
+from conclave.cluster.raft.messages import NO_NODE, Message, MessageKind
+from conclave.cluster.raft.quorum import VoteResult
+from conclave.cluster.raft.ready import MessageIgnored, Role
+
+if TYPE_CHECKING:
+    from conclave.cluster.raft.core import Raft
+
+
+def hup(raft: Raft, *, transfer: bool = False) -> None:
+    """Begin an election, if this node may."""
+    if raft.role is Role.LEADER:
+        raft.note(MessageIgnored(None, raft.id, "it leads already"))
+    elif not raft.is_promotable():
+        raft.note(MessageIgnored(None, raft.id, "it cannot lead"))
+    elif raft.log.has_unapplied_conf_change():
+        raft.note(MessageIgnored(None, raft.id, "a committed membership change waits to be applied"))
+    elif transfer or not raft.config.pre_vote:
+        _campaign(raft, transfer=transfer)
+    else:
+        _pre_campaign(raft)
+
+
+def _pre_campaign(raft: Raft) -> None:
+    raft.become_pre_candidate()
+    _ask(raft, MessageKind.PRE_VOTE, raft.term + 1, forced=False)
+
+
+def _campaign(raft: Raft, *, transfer: bool) -> None:
+    raft.become_candidate()
+    _ask(raft, MessageKind.VOTE, raft.term, forced=transfer)
+
+
+def _ask(raft: Raft, kind: MessageKind, term: int, *, forced: bool) -> None:
+    """Ask all voters, in order of their ids; this node's own vote waits for the disk like any other."""
+    answer = MessageKind.VOTE_RESPONSE if kind is MessageKind.VOTE else MessageKind.PRE_VOTE_RESPONSE
+    index, log_term = raft.log.last_index(), raft.log.last_term()
+    for voter in raft.tracker.voters:
+        if voter == raft.id:
+            raft.send(Message(answer, voter, raft.id, term))
+        else:
+            raft.send(Message(kind, voter, raft.id, term, log_term=log_term, index=index, forced=forced))
+
+
+def step(raft: Raft, message: Message) -> None:
+    """Take in one message of the present term (or of the next, for a granted pre-vote)."""
+    kind = message.kind
+    if kind in (MessageKind.APPEND, MessageKind.HEARTBEAT, MessageKind.SNAPSHOT):
+        # Somebody has won this term.
+        raft.become_follower(message.term, message.source)
+        follower.step(raft, message)
+    elif kind is _awaited(raft):
+        _count(raft, message)
+    else:
+        raft.ignored(message, "not for a candidate")
+
+
+def _awaited(raft: Raft) -> MessageKind:
+    is_pre = raft.role is Role.PRE_CANDIDATE
+    return MessageKind.PRE_VOTE_RESPONSE if is_pre else MessageKind.VOTE_RESPONSE
+
+
+def _count(raft: Raft, message: Message) -> None:
+    raft.tracker.record_vote(message.source, not message.reject)
+    result = raft.tracker.vote_result()
+    if result is VoteResult.LOST:
+        raft.become_follower(raft.term, NO_NODE)
+    elif result is VoteResult.WON:
+        if raft.role is Role.PRE_CANDIDATE:
+            _campaign(raft, transfer=False)
+        else:
+            raft.become_leader()
+            leader.broadcast_append(raft)

@@ -1,0 +1,1 @@
+"""The vault: request pipeline, mounts, tokens, policies, leases. Knows no socket, no LMDB call, no Raft message."""

@@ -1,0 +1,304 @@
+"""A token's policies compiled: which request is allowed, and which capabilities a path has. Pure.
+
+Rules of the same path in several policies become one: capabilities are united, `deny` beats all, parameter lists are
+merged. For a request one rule decides, the most specific that matches; the others do not count:
+
+    exact path  >  pattern whose first wildcard comes later  >  one that does not end in `*`  >  one with fewer `+`
+                >  the longer  >  the one that sorts last
+
+`*` stands at the end only and matches any rest; `+` as a whole segment matches one segment. Elsewhere both are ordinary
+characters. The order does not depend on the path asked for, so patterns are sorted once and the first match wins.
+
+A listing is asked for with a slash at its end: "secret/metadata/" is covered by `secret/metadata/*`, and also by an exact
+rule without the slash. Source: Vault's page "Policies"; precedence measured on a real server.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from msgspec import Struct
+
+from conclave.core.contract import Operation
+from conclave.core.policies import ROOT, Policy, Rule
+
+CACHED_PATHS_MAX: Final = 1024
+"""How many paths an Acl remembers the deciding rule of."""
+
+_CAPABILITY: Final = {
+    Operation.READ: "read",
+    Operation.CREATE: "create",
+    Operation.UPDATE: "update",
+    Operation.PATCH: "patch",
+    Operation.DELETE: "delete",
+    Operation.LIST: "list",
+}
+_WRITES: Final = frozenset({Operation.CREATE, Operation.UPDATE, Operation.PATCH})
+
+
+class Permissions(Struct, frozen=True):
+    """What all rules of one path allow together."""
+
+    capabilities: frozenset[str]
+    allowed: dict[str, list[str]]
+    denied: dict[str, list[str]]
+    required: frozenset[str]
+    min_wrapping_ttl_seconds: int
+    max_wrapping_ttl_seconds: int
+    is_plain: bool  # no condition besides the capabilities
+
+    @property
+    def is_denied(self) -> bool:
+        """Whether the path is closed whatever else is said."""
+        return "deny" in self.capabilities
+
+
+class _Pattern(Struct, frozen=True):
+    path: str
+    permissions: Permissions
+    matches: Callable[[str], object]
+
+
+class Acl:
+    """What a token may do. Immutable but for a cache; shared by all tokens with the same policies."""
+
+    __slots__ = ("_cache", "_exact", "_patterns", "is_root")
+
+    def __init__(self, exact: dict[str, Permissions], patterns: list[_Pattern], *, is_root: bool) -> None:
+        """Use `compile`."""
+        self._exact = exact
+        self._patterns = patterns
+        self._cache: dict[str, Permissions | None] = {}
+        self.is_root = is_root
+
+    @staticmethod
+    def compile(policies: Sequence[Policy]) -> "Acl":
+        """Compile policies; rules with a template are left out, for nobody has an entity to fill them with."""
+        merged: dict[str, Permissions] = {}
+        for policy in policies:
+            for rule in policy.rules:
+                if not rule.is_templated:
+                    merged[rule.path] = _merge(merged.get(rule.path), rule)
+        exact = {path: permissions for path, permissions in merged.items() if not is_pattern(path)}
+        patterns = [
+            _Pattern(path, merged[path], _matcher(path))
+            for path in sorted(merged, key=_precedence, reverse=True)
+            if is_pattern(path)
+        ]
+        return Acl(exact, patterns, is_root=any(policy.name == ROOT for policy in policies))
+
+    def check(
+        self,
+        path: str,
+        operation: Operation,
+        *,
+        parameters: Callable[[], Mapping[str, Any]] | None = None,
+        sudo_needed: bool = False,
+        exists: bool | None = None,
+        wrap_ttl_seconds: int | None = None,
+    ) -> bool:
+        """Whether a request is allowed.
+
+        Args:
+            path: without the version in front and, for a listing, with or without a slash at its end.
+            operation: what is wanted; UPDATE becomes CREATE where `exists` is False.
+            parameters: gives the request's fields, asked only if a rule restricts them.
+            sudo_needed: the path also takes the `sudo` capability.
+            exists: whether a write would update; None where that makes no difference.
+            wrap_ttl_seconds: the lifetime asked for the wrapped answer; None if it is not to be wrapped.
+        """
+        if self.is_root:
+            return True
+        if operation is Operation.LIST and not path.endswith("/"):
+            path += "/"
+        if operation is Operation.UPDATE and exists is False:
+            operation = Operation.CREATE
+        found = self._find(path)
+        if found is None or found.is_denied:
+            return False
+        if _CAPABILITY[operation] not in found.capabilities or (sudo_needed and "sudo" not in found.capabilities):
+            return False
+        if found.is_plain:
+            return True
+        if not _wrapping_fits(found, wrap_ttl_seconds):
+            return False
+        return operation not in _WRITES or _parameters_fit(found, parameters() if parameters is not None else {})
+
+    def capabilities(self, path: str) -> list[str]:
+        """Return what is allowed at a path, sorted; ["deny"] for nothing, ["root"] for everything."""
+        if self.is_root:
+            return ["root"]
+        found = self._find(path)
+        if found is None or found.is_denied or not found.capabilities:
+            return ["deny"]
+        return sorted(found.capabilities)
+
+    def reaches(self, prefix: str) -> bool:
+        """Whether anything at all is allowed at or below `prefix` ("secret/")."""
+        if self.is_root:
+            return True
+        rules = [*self._exact.items(), *((pattern.path, pattern.permissions) for pattern in self._patterns)]
+        return any(
+            permissions.capabilities and not permissions.is_denied and _overlaps(path, prefix)
+            for path, permissions in rules
+        )
+
+    def _find(self, path: str) -> Permissions | None:
+        cached = self._cache.get(path, _MISSING)
+        if not isinstance(cached, _Missing):
+            return cached
+        found = self._decide(path)
+        if len(self._cache) >= CACHED_PATHS_MAX:
+            self._cache.clear()
+        self._cache[path] = found
+        return found
+
+    def _decide(self, path: str) -> Permissions | None:
+        exact = self._exact.get(path)
+        if exact is None and path.endswith("/"):
+            exact = self._exact.get(path[:-1])
+        if exact is not None:
+            return exact
+        return next((pattern.permissions for pattern in self._patterns if pattern.matches(path)), None)
+
+
+class _Missing:
+    """Says that a path has not been asked for; None says that no rule covers it."""
+
+
+_MISSING: Final = _Missing()
+
+
+# -- patterns --
+
+
+def is_pattern(path: str) -> bool:
+    """Whether a rule's path has a wildcard."""
+    return path.endswith("*") or "+" in path.split("/")
+
+
+def _first_wildcard(path: str) -> int:
+    """Return the position of the first wildcard."""
+    position = 0
+    for segment in path.split("/"):
+        if segment == "+":
+            return position
+        position += len(segment) + 1
+    return len(path) - 1
+
+
+def _precedence(path: str) -> tuple[int, bool, int, int, str]:
+    """Return what patterns are ordered by; the greatest wins."""
+    return _first_wildcard(path), not path.endswith("*"), -path.split("/").count("+"), len(path), path
+
+
+def _matcher(path: str) -> Callable[[str], object]:
+    if "+" not in path.split("/"):
+        prefix = path[:-1]
+        return lambda asked: asked.startswith(prefix)
+    is_open = path.endswith("*")
+    segments = (path[:-1] if is_open else path).split("/")
+    expression = "/".join("[^/]*" if segment == "+" else re.escape(segment) for segment in segments)
+    return re.compile(expression + (".*" if is_open else ""), re.DOTALL).fullmatch
+
+
+def _overlaps(rule_path: str, prefix: str) -> bool:
+    """Whether a rule can cover some path that starts with `prefix`."""
+    is_open = rule_path.endswith("*")
+    rule_segments = (rule_path[:-1] if is_open else rule_path).split("/")
+    wanted = prefix.rstrip("/").split("/")
+    for number, (have, want) in enumerate(zip(rule_segments, wanted, strict=False)):
+        if is_open and number == len(rule_segments) - 1:
+            return want.startswith(have)
+        if have not in ("+", want):
+            return False
+    return len(rule_segments) >= len(wanted)
+
+
+# -- merging --
+
+
+def _merge(before: Permissions | None, rule: Rule) -> Permissions:
+    if before is None:
+        before = Permissions(frozenset(), {}, {}, frozenset(), 0, 0, is_plain=True)
+    capabilities = before.capabilities | rule.capabilities
+    allowed = _merge_parameters(before.allowed, rule.allowed_parameters or {})
+    denied = _merge_parameters(before.denied, rule.denied_parameters or {})
+    required = before.required | {name.lower() for name in rule.required_parameters}
+    shortest = _least(before.min_wrapping_ttl_seconds, rule.min_wrapping_ttl_seconds)
+    longest = _least(before.max_wrapping_ttl_seconds, rule.max_wrapping_ttl_seconds)
+    is_plain = not (allowed or denied or required or shortest or longest)
+    return Permissions(capabilities, allowed, denied, frozenset(required), shortest, longest, is_plain)
+
+
+def _least(one: int, other: int) -> int:
+    return min(one, other) if one and other else one or other
+
+
+def _merge_parameters(one: dict[str, list[str]], other: dict[str, list[str]]) -> dict[str, list[str]]:
+    merged = dict(one)
+    for name, values in other.items():
+        before = merged.get(name)
+        if before is None:
+            merged[name] = values
+        else:
+            merged[name] = [*before, *values] if before and values else []
+    return merged
+
+
+# -- conditions --
+
+
+def _wrapping_fits(permissions: Permissions, wrap_ttl_seconds: int | None) -> bool:
+    shortest, longest = permissions.min_wrapping_ttl_seconds, permissions.max_wrapping_ttl_seconds
+    if not shortest and not longest:
+        return True
+    if wrap_ttl_seconds is None:
+        return False
+    return wrap_ttl_seconds >= shortest and (not longest or wrap_ttl_seconds <= longest)
+
+
+def _parameters_fit(permissions: Permissions, parameters: Mapping[str, Any]) -> bool:
+    given = {name.lower(): value for name, value in parameters.items()}
+    if not permissions.required <= given.keys():
+        return False
+    if given and "*" in permissions.denied:
+        return False
+    if any(_is_refused(permissions.denied.get(name), value) for name, value in given.items()):
+        return False
+    if not permissions.allowed:
+        return True
+    others = permissions.allowed.get("*")
+    for name, value in given.items():
+        values = permissions.allowed.get(name, others)
+        if values is None or not _is_listed(values, value):
+            return False
+    return True
+
+
+def _is_refused(values: list[str] | None, value: object) -> bool:
+    if values is None:
+        return False
+    return any(_is_listed(values, each) for each in value) if isinstance(value, list) else _is_listed(values, value)
+
+
+def _is_listed(values: list[str], value: object) -> bool:
+    """Whether a parameter's value is in a rule's list; an empty list means any."""
+    if not values:
+        return True
+    if isinstance(value, list):
+        return all(_is_listed(values, each) for each in value)
+    text = ("true" if value else "false") if isinstance(value, bool) else str(value)
+    return any(_glob(pattern, text) for pattern in values)
+
+
+def _glob(pattern: str, text: str) -> bool:
+    """Compare with a value that may have a `*` in front, at its end, or both."""
+    starts, ends = pattern.startswith("*"), pattern.endswith("*")
+    if pattern == "*":
+        return True
+    if starts and ends:
+        return pattern[1:-1] in text
+    if starts:
+        return text.endswith(pattern[1:])
+    return text.startswith(pattern[:-1]) if ends else text == pattern

@@ -1,0 +1,51 @@
+"""The door to primitives outside storage: ids, token texts, hashes that hide what they name, comparison in constant time.
+
+Randomness comes in as an argument, so that tests can fix it. Engines import this and nothing else of the kind.
+"""
+
+import hashlib
+import hmac
+import uuid
+from collections.abc import Callable
+from typing import Final
+
+Random = Callable[[int], bytes]
+"""Returns so many random bytes."""
+
+_BASE62: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_FAIR_BYTES: Final = 256 - 256 % len(_BASE62)
+
+
+def new_uuid(random: Random) -> str:
+    """Return a random UUID (RFC 9562, version 4) as text."""
+    return str(uuid.UUID(bytes=random(16), version=4))
+
+
+def new_base62(random: Random, length: int) -> str:
+    """Return `length` characters of 0-9A-Za-z, each equally likely: 5.95 bits a character."""
+    characters = bytearray()
+    while len(characters) < length:
+        characters.extend(_BASE62[byte % len(_BASE62)] for byte in random(length) if byte < _FAIR_BYTES)
+    return characters[:length].decode()
+
+
+def hash_text(text: str, purpose: str) -> str:
+    """Return a hash of `text` as 64 hex digits: a name for something whose text must not be kept.
+
+    BLAKE2b (RFC 7693), 32 bytes. It hides only what cannot be guessed, as tokens and accessors.
+
+    Args:
+        text: what is named.
+        purpose: at most 16 characters of ASCII; different purposes give unrelated names.
+    """
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=32, person=purpose.encode()).hexdigest()
+
+
+def hmac_sha256(key: bytes, message: bytes) -> bytes:
+    """Return the HMAC (RFC 2104) of a message with SHA-256."""
+    return hmac.digest(key, message, "sha256")
+
+
+def equal(one: bytes, other: bytes) -> bool:
+    """Compare in a time that depends on the lengths alone."""
+    return hmac.compare_digest(one, other)

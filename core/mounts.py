@@ -1,0 +1,259 @@
+"""Mounts: which engine answers below which path, and how they are made, changed, moved and removed.
+
+One record a mount, under its path; a mount's own data hangs on its `uuid`, so moving a mount is two small records and
+removing one makes it unreachable at once, whatever it holds (what it held is emptied in the background, see
+`core/revocation.py`). Auth methods are mounts too, below `auth/`.
+
+`sys/`, `cubbyhole/` and `auth/token/` always exist and cannot be removed or moved. No mount lies inside another.
+Source: Vault's API pages "sys/mounts" and "sys/auth"; texts and shapes recorded from a real server.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
+from msgspec import Struct
+
+from conclave.core.contract import MountInfo, Storage
+from conclave.core.crypto import Random, new_uuid
+from conclave.core.errors import InvalidRequest
+
+AUTH_PREFIX: Final = "auth/"
+SYSTEM_PATH: Final = "sys/"
+CUBBYHOLE_PATH: Final = "cubbyhole/"
+TOKEN_PATH: Final = "auth/token/"  # noqa: S105  (no password: a path)
+RESERVED_PREFIXES: Final = ("audit/", AUTH_PREFIX, CUBBYHOLE_PATH, SYSTEM_PATH)
+"""Below these no secrets engine can be mounted."""
+FIXED_PATHS: Final = frozenset({SYSTEM_PATH, CUBBYHOLE_PATH, TOKEN_PATH})
+PATH_CHARACTERS_MAX: Final = 1024
+"""The longest path of a mount."""
+
+RUNNING_VERSION: Final = "v0.1.0+builtin.conclave"
+"""What is told as the version of each engine: all of them come with the server."""
+_UNVERSIONED: Final = frozenset({"system", "cubbyhole", "token"})  # Vault tells no deprecation status of these
+
+
+class Mount(Struct, array_like=True, frozen=True):
+    """A mount as it is kept. New fields come last, with defaults."""
+
+    path: str  # "secret/", "auth/approle/"
+    type: str  # "kv"
+    uuid: str
+    accessor: str  # "kv_1a2b3c4d"
+    created_ns: int
+    description: str = ""
+    options: dict[str, str] | None = None
+    default_lease_ttl_seconds: int = 0  # 0: the system's
+    max_lease_ttl_seconds: int = 0
+    force_no_cache: bool = False
+    listing_visibility: str = ""
+    token_type: str = ""
+    audit_non_hmac_request_keys: list[str] = []
+    audit_non_hmac_response_keys: list[str] = []
+    passthrough_request_headers: list[str] = []
+    allowed_response_headers: list[str] = []
+    local: bool = False
+    seal_wrap: bool = False
+    external_entropy_access: bool = False
+    plugin_version: str = ""
+
+    @property
+    def is_auth(self) -> bool:
+        """Whether it is an auth method."""
+        return self.path.startswith(AUTH_PREFIX)
+
+    @property
+    def table_path(self) -> str:
+        """Its path within its table: "approle/" for `auth/approle/`."""
+        return self.path.removeprefix(AUTH_PREFIX)
+
+    @property
+    def engine_key(self) -> str:
+        """Which engine of the registry answers it: its type, but "kv-v2" for a versioned kv."""
+        return "kv-v2" if self.type == "kv" and (self.options or {}).get("version") == "2" else self.type
+
+    def info(self, default_lease_ttl_seconds: int, max_lease_ttl_seconds: int) -> MountInfo:
+        """Return what its engine may know, with the system's lifetimes where it has none of its own."""
+        return MountInfo(
+            path=self.path,
+            accessor=self.accessor,
+            uuid=self.uuid,
+            options=self.options or {},
+            default_lease_ttl_seconds=self.default_lease_ttl_seconds or default_lease_ttl_seconds,
+            max_lease_ttl_seconds=self.max_lease_ttl_seconds or max_lease_ttl_seconds,
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Return it as sys/mounts and sys/auth show it."""
+        described: dict[str, Any] = {
+            "accessor": self.accessor,
+            "config": self._config(),
+            "description": self.description,
+            "external_entropy_access": self.external_entropy_access,
+            "local": self.local,
+            "options": self.options,
+            "plugin_version": self.plugin_version,
+            "running_plugin_version": RUNNING_VERSION,
+            "running_sha256": "",
+            "seal_wrap": self.seal_wrap,
+            "type": self.type,
+            "uuid": self.uuid,
+        }
+        if self.type not in _UNVERSIONED:
+            described["deprecation_status"] = "supported"
+        return described
+
+    def _config(self) -> dict[str, Any]:
+        config: dict[str, Any] = {
+            "default_lease_ttl": self.default_lease_ttl_seconds,
+            "force_no_cache": self.force_no_cache,
+            "max_lease_ttl": self.max_lease_ttl_seconds,
+        }
+        if self.is_auth:
+            config["token_type"] = self.token_type or "default-service"
+        return config | self._tuned()
+
+    def describe_tuning(self, default_lease_ttl_seconds: int, max_lease_ttl_seconds: int) -> dict[str, Any]:
+        """Return it as the `tune` paths show it, with the system's lifetimes where it has none of its own."""
+        tuning: dict[str, Any] = {
+            "default_lease_ttl": self.default_lease_ttl_seconds or default_lease_ttl_seconds,
+            "description": self.description,
+            "force_no_cache": self.force_no_cache,
+            "max_lease_ttl": self.max_lease_ttl_seconds or max_lease_ttl_seconds,
+        }
+        if self.is_auth:
+            tuning["token_type"] = self.token_type or "default-service"
+        if self.options:
+            tuning["options"] = self.options
+        return tuning | self._tuned()
+
+    def _tuned(self) -> dict[str, Any]:
+        """Return what is shown only once it has been set."""
+        settings = {
+            "listing_visibility": self.listing_visibility,
+            "audit_non_hmac_request_keys": self.audit_non_hmac_request_keys,
+            "audit_non_hmac_response_keys": self.audit_non_hmac_response_keys,
+            "passthrough_request_headers": self.passthrough_request_headers,
+            "allowed_response_headers": self.allowed_response_headers,
+        }
+        return {name: value for name, value in settings.items() if value}
+
+
+class MountTable:
+    """All mounts, in one directory.
+
+    Args:
+        storage: the directory.
+    """
+
+    __slots__ = ("_storage",)
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def create_defaults(self, random: Random, now_ns: int) -> None:
+        """Write the mounts of a new vault."""
+        for path, kind, description in (
+            (SYSTEM_PATH, "system", "system endpoints used for control, policy and debugging"),
+            (CUBBYHOLE_PATH, "cubbyhole", "per-token private secret storage"),
+            (TOKEN_PATH, "token", "token based credentials"),
+        ):
+            mount = new_mount(path, kind, random, now_ns)
+            is_system = path == SYSTEM_PATH
+            self.put(
+                msgspec.structs.replace(
+                    mount,
+                    description=description,
+                    local=path == CUBBYHOLE_PATH,
+                    seal_wrap=is_system,
+                    passthrough_request_headers=["Accept"] if is_system else [],
+                )
+            )
+
+    def all(self) -> list[Mount]:
+        """Return every mount, sorted by path."""
+        mounts = [self._storage.get(name, Mount) for name in self._storage.list()]
+        return sorted((mount for mount in mounts if mount is not None), key=lambda mount: mount.path)
+
+    def at(self, path: str) -> Mount | None:
+        """Return the mount at exactly this path ("secret/"); None if there is none."""
+        return self._storage.get(_name(path), Mount)
+
+    def put(self, mount: Mount) -> None:
+        """Keep a mount, new or changed."""
+        self._storage.put(_name(mount.path), mount)
+
+    def enable(self, mount: Mount) -> None:
+        """Add a mount.
+
+        Raises:
+            InvalidRequest: its path cannot be had.
+        """
+        check_path(mount.path)
+        for other in self.all():
+            if mount.path.startswith(other.path) or other.path.startswith(mount.path):
+                raise InvalidRequest(f"path is already in use at {other.path}")
+        self.put(mount)
+
+    def remove(self, path: str) -> Mount | None:
+        """Remove the mount at this path and return it; None if there is none.
+
+        Raises:
+            InvalidRequest: it must exist.
+        """
+        if path in FIXED_PATHS:
+            raise InvalidRequest(
+                f"cannot unmount {path!r}"
+                if not path.startswith(AUTH_PREFIX)
+                else "token credential backend cannot be disabled"
+            )
+        mount = self.at(path)
+        if mount is not None:
+            self._storage.delete(_name(path))
+        return mount
+
+
+def new_mount(path: str, kind: str, random: Random, now_ns: int, options: Mapping[str, str] | None = None) -> Mount:
+    """Return a mount with fresh ids; "kv-v1" and "kv-v2" are kv with an option."""
+    given = dict(options or {})
+    if kind in ("kv-v1", "kv-v2"):
+        given["version"] = kind[-1]
+        kind = "kv"
+    prefix = f"auth_{kind}" if path.startswith(AUTH_PREFIX) else kind
+    return Mount(
+        path=path,
+        type=kind,
+        uuid=new_uuid(random),
+        accessor=f"{prefix}_{random(4).hex()}",
+        created_ns=now_ns,
+        options=given if given or kind not in _UNVERSIONED else None,
+    )
+
+
+def check_path(path: str) -> None:
+    """Check that a mount may be made at this path.
+
+    Raises:
+        InvalidRequest: it is reserved, or no path.
+    """
+    table_path = path.removeprefix(AUTH_PREFIX) if path.startswith(AUTH_PREFIX) else path
+    if table_path in ("", "/"):
+        raise InvalidRequest("backend path must be specified")
+    if len(path) > PATH_CHARACTERS_MAX:
+        raise InvalidRequest(f"a mount's path has at most {PATH_CHARACTERS_MAX} characters")
+    if any(segment.strip() in ("", ".", "..") or not segment.isprintable() for segment in table_path[:-1].split("/")):
+        raise InvalidRequest(f'invalid mount path "{path}"')
+    if not path.startswith(AUTH_PREFIX) and table_path.startswith(RESERVED_PREFIXES):
+        raise InvalidRequest(f'cannot mount under "{table_path.partition("/")[0]}/"')
+
+
+def normalize(path: str, *, is_auth: bool) -> str:
+    """Return the full path of a mount as clients name it: "secret" → "secret/", and "approle" → "auth/approle/"."""
+    path = path.strip("/")
+    return (AUTH_PREFIX if is_auth else "") + (path + "/" if path else "")
+
+
+def _name(path: str) -> str:
+    """Return a mount's record name: flat, so that one get finds it and one listing lists all."""
+    return quote(path, safe="")

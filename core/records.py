@@ -1,0 +1,56 @@
+"""Typed records in a directory of the sealed tree: the `Storage` that engines and the vault's own parts are given."""
+
+from typing import TypeVar, overload
+
+import msgspec
+from msgspec import Struct
+
+from conclave.storage.errors import Corrupt
+from conclave.storage.tree import Directory
+
+T = TypeVar("T")
+
+_encode = msgspec.msgpack.Encoder().encode
+_decoders: dict[type, msgspec.msgpack.Decoder[object]] = {}
+
+
+class Records:
+    """One directory, read and written as bytes or as msgpack structs."""
+
+    __slots__ = ("directory",)
+
+    def __init__(self, directory: Directory) -> None:
+        self.directory = directory
+
+    @overload
+    def get(self, path: str) -> bytes | None: ...
+    @overload
+    def get(self, path: str, as_type: type[T]) -> T | None: ...
+    def get(self, path: str, as_type: type[T] | None = None) -> bytes | T | None:
+        """Return the record at `path`, decoded when a type is given; None if there is none.
+
+        Raises:
+            Corrupt: the record opens but does not decode.
+        """
+        stored = self.directory.get(path)
+        if stored is None or as_type is None:
+            return stored
+        decoder = _decoders.get(as_type)
+        if decoder is None:
+            decoder = _decoders[as_type] = msgspec.msgpack.Decoder(as_type)  # type: ignore[assignment]  # one map for all types
+        try:
+            return decoder.decode(stored)  # type: ignore[return-value]  # made for this type a line above
+        except msgspec.ValidationError as error:
+            raise Corrupt(f"a record is no {as_type.__name__}: {error}") from error
+
+    def put(self, path: str, value: bytes | Struct) -> None:
+        """Store bytes as they are, a struct as msgpack."""
+        self.directory.put(path, value if isinstance(value, bytes) else _encode(value))
+
+    def delete(self, path: str) -> bool:
+        """Remove a record; False if there was none."""
+        return self.directory.delete(path)
+
+    def list(self, path: str = "", *, after: str = "", limit: int | None = None) -> list[str]:
+        """Return the sorted names in a directory; sub-directories end in a slash."""
+        return self.directory.list(path, after=after, limit=limit)

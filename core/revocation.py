@@ -1,0 +1,157 @@
+"""Ending tokens and leases with all that hangs on them, and the pieces of that which go on in the background.
+
+Ending one token is a handful of records whatever hangs on it: its tree is dead at once (see `core/tokens.py`), and the
+rest is cleared by `clear_step` and `empty_step`, a bounded number of records at a time, each piece an entry of its own,
+resumable from the state alone: what is still there is what is still to do.
+"""
+
+from typing import Final
+
+from msgspec import Struct
+
+from conclave.core.cubbyholes import cubbyhole_of
+from conclave.core.leases import LeaseKind, LeaseRecord, Leases
+from conclave.core.mounts import CUBBYHOLE_PATH, MountTable
+from conclave.core.services import AREA_DOOMED, AREA_LEASES, AREA_MOUNTS, AREA_TOKENS, Services
+from conclave.core.tokens import BarrierSealer, TokenRecord, Tokens
+
+EXPIRED_MAX: Final = 64
+"""How many leases one background step ends."""
+CLEARED_MAX: Final = 64
+"""How many tokens one background step clears away."""
+EMPTIED_MAX: Final = 512
+"""How many records of a doomed directory one background step deletes."""
+
+
+class Doomed(Struct, array_like=True, frozen=True):
+    """A directory whose records are to be deleted: a mount's whole storage, or a part of it."""
+
+    mount_uuid: str
+    path: str = ""
+
+
+def tokens_of(services: Services) -> Tokens:
+    """Return the tokens of the vault, within this transaction."""
+    return Tokens(services.random, BarrierSealer(services.barrier))
+
+
+def leases_of(services: Services) -> Leases:
+    """Return the leases of the vault, within this transaction."""
+    return Leases(services.area(AREA_LEASES), services.expiry)
+
+
+# -- tokens and leases --
+
+
+def register_token(services: Services, record: TokenRecord) -> None:
+    """Give a token that was just made the lease that ends it, if it ends."""
+    if record.lease_id:
+        leases_of(services).register(
+            LeaseRecord(
+                id=record.lease_id,
+                kind=LeaseKind.TOKEN,
+                issued_ns=record.created_ns,
+                expires_ns=record.expires_ns,
+                token=record.name,
+                is_renewable=record.is_renewable,
+                ttl_seconds=record.ttl_seconds,
+            )
+        )
+
+
+def renew_token(services: Services, record: TokenRecord, expires_ns: int) -> TokenRecord:
+    """Let a token and its lease end at another time."""
+    leases = leases_of(services)
+    lease = leases.lookup(record.lease_id)
+    if lease is not None:
+        leases.renew(lease, expires_ns, services.now_ns)
+    return tokens_of(services).renew(services.area(AREA_TOKENS), record, expires_ns, services.now_ns)
+
+
+def revoke_token(services: Services, record: TokenRecord) -> None:
+    """End a token and its children."""
+    _forget(services, record)
+    tokens_of(services).remove(services.area(AREA_TOKENS), record)
+
+
+def release_token(services: Services, record: TokenRecord) -> None:
+    """End a token; its children become orphans."""
+    _forget(services, record)
+    tokens_of(services).release(services.area(AREA_TOKENS), record)
+
+
+def revoke_lease(services: Services, lease: LeaseRecord) -> None:
+    """End a lease and what it stands for."""
+    assert lease.kind is LeaseKind.TOKEN, "no engine registers a lease of another kind"
+    record = services.area(AREA_TOKENS).get(lease.token, TokenRecord)
+    if record is not None:
+        revoke_token(services, record)
+    leases_of(services).remove(lease.id)
+
+
+def _forget(services: Services, record: TokenRecord) -> None:
+    """Remove what belongs to one token besides its record."""
+    leases_of(services).remove(record.lease_id)
+    mount = MountTable(services.area(AREA_MOUNTS)).at(CUBBYHOLE_PATH)
+    if mount is not None and record.accessor:
+        doom(services, mount.uuid, cubbyhole_of(record.accessor) + "/")
+
+
+def doom(services: Services, mount_uuid: str, path: str = "") -> None:
+    """Mark a mount's storage, or a directory in it, to be emptied in the background; nothing is marked that is empty."""
+    if path and not services.mount_storage(mount_uuid).directory.exists(path):
+        return
+    name = mount_uuid + "." + path.rstrip("/").replace("/", ".")
+    services.area(AREA_DOOMED).put(name, Doomed(mount_uuid, path))
+
+
+# -- background steps; each returns how much it did, 0 when there is nothing to do --
+
+
+def expire_due(services: Services, limit: int = EXPIRED_MAX) -> int:
+    """End leases that are over."""
+    over, looked_at = leases_of(services).due(services.now_ns, limit)
+    for lease in over:
+        revoke_lease(services, lease)
+    return looked_at
+
+
+def clear_step(services: Services, limit: int = CLEARED_MAX) -> int:
+    """Clear away what is left of ended tokens: spent ones themselves, and children of ended ones."""
+    tokens = tokens_of(services)
+    storage = services.area(AREA_TOKENS)
+    for name in tokens.ending(storage, 1):
+        record = storage.get(name, TokenRecord)
+        if record is not None and not record.is_released:  # spent
+            revoke_token(services, record)
+        children = tokens.children(storage, name, limit)
+        for child in children.names:
+            _end_child(services, child, name, is_spared=record is not None and record.is_released)
+        if not children.has_more:
+            storage.delete(name)
+            tokens.ended(storage, name)
+        return len(children.names) + 1
+    return 0
+
+
+def _end_child(services: Services, name: str, parent: str, *, is_spared: bool) -> None:
+    storage = services.area(AREA_TOKENS)
+    child = storage.get(name, TokenRecord)
+    if is_spared:
+        tokens_of(services).make_orphan(storage, name, parent)
+    elif child is not None:
+        revoke_token(services, child)
+    else:
+        storage.delete(f"child/{parent}/{name}")
+
+
+def empty_step(services: Services, limit: int = EMPTIED_MAX) -> int:
+    """Delete records of a doomed directory."""
+    doomed_area = services.area(AREA_DOOMED)
+    for name in doomed_area.directory.list_piece(limit=1)[0]:
+        doomed = doomed_area.get(name, Doomed)
+        assert doomed is not None, "it was listed a line above"
+        if services.mount_storage(doomed.mount_uuid).directory.walk_delete(doomed.path, limit=limit):
+            doomed_area.delete(name)
+        return limit
+    return 0

@@ -1,0 +1,238 @@
+"""The vault's replicated state: what the log has said, who waits for what to be said, and the one feed.
+
+`Store` is the state machine that a `Replica` drives. It puts the overlay, the barrier's transactions and the replica
+together into one promise: `commit` proposes a transaction's effects as one entry and reports exactly once what became of
+them, as the log tells it:
+
+* COMMITTED  the entry was applied in the term in which it was proposed;
+* NOTHING    nothing was changed and nothing was in flight: it stands if this node led at that moment;
+* LOST       another entry took its index: it did not happen and never will;
+* UNKNOWN    nothing was heard of its index within the deadline (this node is cut off).
+
+What only looked (a refused check-and-set, a write that changes nothing) may have looked at effects still in flight, so
+`settled` lets its answer go with the last of those. See design section 1 and docs/adr/0004-execution-on-the-leader.md.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
+from typing import Final
+
+from conclave.cluster.replica import Replica, Standing
+from conclave.storage.overlay import Overlay
+from conclave.storage.transaction import Transaction
+
+log = logging.getLogger(__name__)
+
+SETTLE_SECONDS_MAX: Final = 10.0
+"""How long a proposal may stay unsettled before its client is told that the outcome is unknown."""
+FLUSH_POLL_SECONDS: Final = 0.05
+"""How often the overlay is asked whether a flush to the state environment is due."""
+
+
+class Settlement(Enum):
+    """What became of a proposal."""
+
+    COMMITTED = "committed"
+    NOTHING = "nothing"  # there was nothing to commit and nothing in flight: true if this node leads
+    LOST = "lost"
+    UNKNOWN = "unknown"
+
+
+class _Pending:
+    """Who waits for one index."""
+
+    __slots__ = ("deadline", "term", "waiting")
+
+    def __init__(self, term: int, deadline: float) -> None:
+        self.term = term
+        self.deadline = deadline
+        self.waiting: list[Callable[[Settlement], None]] = []
+
+
+class Store:
+    """The state machine, and the way into it. Every method runs on the event loop.
+
+    Args:
+        overlay: committed and proposed effects over the state environment.
+        wall_clock_ns: nanoseconds since 1970; may jump, `now_ns` never goes back.
+        monotonic_seconds: for deadlines.
+    """
+
+    def __init__(
+        self, overlay: Overlay, *, wall_clock_ns: Callable[[], int], monotonic_seconds: Callable[[], float]
+    ) -> None:
+        self.overlay = overlay
+        self.on_standing: Callable[[Standing, int], None] = lambda standing, term: None
+        self.on_replaced: Callable[[], None] = lambda: None
+        self._wall_clock_ns = wall_clock_ns
+        self._monotonic_seconds = monotonic_seconds
+        self._replica: Replica | None = None
+        self._pending: dict[int, _Pending] = {}
+        self._flusher: asyncio.Task[None] | None = None
+        self._flush_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="flush")
+        self._flush_fault: BaseException | None = None
+
+    def connect(self, replica: Replica) -> None:
+        """Say which replica orders this store's entries; once, before anything is proposed."""
+        self._replica = replica
+
+    @property
+    def replica(self) -> Replica:
+        """The replica that orders the entries."""
+        assert self._replica is not None, "connect() comes first"
+        return self._replica
+
+    def now_ns(self) -> int:
+        """Return the time: this node's clock or the last applied entry's, whichever is later."""
+        return max(self._wall_clock_ns(), self.overlay.now_ns)
+
+    @property
+    def fault(self) -> str | None:
+        """Why this node can no longer keep what it applies; None as long as it can."""
+        return None if self._flush_fault is None else f"cannot flush the state: {self._flush_fault}"
+
+    # -- transactions --
+
+    def reading(self) -> Transaction:
+        """Begin a read of what is committed; nothing can be put into it."""
+        return Transaction(self.overlay, uncommitted=False)
+
+    def writing(self) -> Transaction:
+        """Begin an atomic step that sees everything proposed before it."""
+        return Transaction(self.overlay, uncommitted=True)
+
+    def commit(
+        self,
+        transaction: Transaction,
+        done: Callable[[Settlement], None],
+        *,
+        request_id: bytes = b"",
+        answer: bytes = b"",
+    ) -> None:
+        """Propose what `transaction` changed and report once what became of it.
+
+        A transaction that changed nothing settles with the last effect that it can have seen.
+
+        Args:
+            transaction: from `writing()`; not to be used again.
+            done: called once, possibly before this returns.
+            request_id: 16 bytes that name a forwarded request, with `answer`, its sealed outcome, so that its sender can
+                ask any later leader what became of it.
+            answer: see request_id.
+
+        Raises:
+            NotLeader: this node does not lead; nothing was proposed.
+            Overloaded: too much is in flight; nothing was proposed.
+            TooLarge: the entry exceeds its bound; nothing was proposed.
+        """
+        write_set = transaction.write_set(self.now_ns(), request_id=request_id, answer=answer)
+        if write_set is None:
+            self.settled(done)
+            return
+        ticket = self.replica.propose(write_set.encode())
+        self.overlay.propose(ticket.index, write_set)
+        pending = self._pending[ticket.index] = _Pending(ticket.term, self._monotonic_seconds() + SETTLE_SECONDS_MAX)
+        pending.waiting.append(done)
+
+    def settled(self, done: Callable[[Settlement], None]) -> None:
+        """Report once all that is proposed now has been settled: at once if nothing is in flight."""
+        index = self.overlay.last_proposed_index
+        pending = self._pending.get(index) if index > self.overlay.applied_index else None
+        if pending is None:
+            done(Settlement.NOTHING)
+        else:
+            pending.waiting.append(done)
+
+    # -- what the replica calls (StateMachine) --
+
+    @property
+    def applied(self) -> tuple[int, int]:
+        """Index and term of the last applied entry."""
+        return self.overlay.applied_index, self.overlay.applied_term
+
+    @property
+    def durable_index(self) -> int:
+        """What the state environment holds durably."""
+        return self.overlay.durable_index
+
+    @property
+    def membership(self) -> bytes:
+        """The membership record beside the applied index."""
+        return self.overlay.membership
+
+    def apply(self, index: int, term: int, data: bytes) -> None:
+        """Take a committed entry: its effects, then the answers that waited for it."""
+        self.overlay.apply(index, term, data)
+        self._settle(index, term)
+
+    def apply_membership(self, index: int, term: int, membership: bytes) -> None:
+        """Take a committed membership change."""
+        self.overlay.apply_membership(index, term, membership)
+        self._settle(index, term)
+
+    def standing_changed(self, standing: Standing, term: int) -> None:
+        """Forget uncommitted effects when leadership is lost; tell the vault."""
+        if standing is not Standing.LEADER:
+            self.overlay.drop_proposed()
+        self.on_standing(standing, term)
+
+    def state_replaced(self) -> None:
+        """Start over from a state that came as a snapshot; proposals it covers can no longer be told apart."""
+        self.overlay.reload()
+        for index in [index for index in self._pending if index <= self.overlay.applied_index]:
+            self._finish(self._pending.pop(index), Settlement.UNKNOWN)
+        self.on_replaced()
+
+    def _settle(self, index: int, term: int) -> None:
+        pending = self._pending.pop(index, None)
+        if pending is not None:
+            self._finish(pending, Settlement.COMMITTED if pending.term == term else Settlement.LOST)
+
+    @staticmethod
+    def _finish(pending: _Pending, settlement: Settlement) -> None:
+        for done in pending.waiting:
+            try:
+                done(settlement)
+            except Exception:  # one client's answer must not keep the log from being applied for all others
+                log.exception("an answer could not be delivered")
+
+    # -- background --
+
+    def start(self) -> None:
+        """Begin flushing and watching deadlines."""
+        self._flusher = asyncio.get_running_loop().create_task(self._maintain(), name="store")
+
+    async def stop(self) -> None:
+        """End the background work; what is not flushed is replayed from the log."""
+        if self._flusher is not None:
+            self._flusher.cancel()
+            await asyncio.gather(self._flusher, return_exceptions=True)
+        self._flush_thread.shutdown(wait=True)
+
+    async def flush(self) -> None:
+        """Write all committed effects to the state environment now."""
+        job = self.overlay.begin_flush()
+        if job is not None:
+            await asyncio.get_running_loop().run_in_executor(self._flush_thread, job.run)
+            self.overlay.finish_flush(job)
+
+    async def _maintain(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_POLL_SECONDS)
+            self._expire_pending()
+            if self._flush_fault is None and self.overlay.flush_due(self._monotonic_seconds()):
+                try:
+                    await self.flush()
+                except (
+                    Exception
+                ) as error:  # the state environment failed: keep serving from the log and the overlay, say so
+                    self._flush_fault = error
+                    log.exception("the state could not be flushed")
+
+    def _expire_pending(self) -> None:
+        now = self._monotonic_seconds()
+        for index in [index for index, pending in self._pending.items() if pending.deadline < now]:
+            self._finish(self._pending.pop(index), Settlement.UNKNOWN)

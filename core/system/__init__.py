@@ -1,0 +1,1 @@
+"""The `sys/` backend, one file a topic."""

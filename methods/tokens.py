@@ -1,0 +1,439 @@
+"""The token auth method, `auth/token/`: make, look up, prolong and end tokens.
+
+What a token is and how it is kept: `core/tokens.py`; what ends with it: `core/revocation.py`. Here are the rules of who
+may make which token, and the shapes of the answers. Source: Vault's API page "Token auth method"; texts recorded from a
+real server.
+"""
+
+import re
+from typing import Annotated, Any, Final
+
+from msgspec import Meta, Struct
+
+from conclave.core.contract import Auth, Engine, Response, operation
+from conclave.core.durations import NANOSECONDS, Seconds, format_short, parse_seconds
+from conclave.core.errors import InvalidRequest, NotFound, PermissionDenied
+from conclave.core.policies import DEFAULT, ROOT, PolicyStore
+from conclave.core.privileged import VaultContext
+from conclave.core.revocation import register_token, release_token, renew_token, revoke_token, tokens_of
+from conclave.core.services import AREA_POLICIES, AREA_TOKENS
+from conclave.core.timestamps import rfc3339
+from conclave.core.tokens import BATCH, RESERVED_PREFIXES, SERVICE, TokenRecord, with_default
+
+TEXT_CHARACTERS_MAX: Final = 256
+"""The longest text that a client can choose for a token."""
+NAMES_MAX: Final = 256
+"""How many policies, and how many entries of metadata, a token can have."""
+
+
+# -- fields --
+
+
+class Create(Struct):
+    """The token to make."""
+
+    id: Annotated[str, Meta(description="Its text; needs sudo. Random by default.")] = ""
+    policies: Annotated[list[str], Meta(description="Its policies; the parent's by default.")] = []
+    meta: Annotated[dict[str, str] | None, Meta(description="Free text by name.")] = None
+    no_parent: Annotated[bool, Meta(description="Whether it outlives the token that makes it; needs sudo.")] = False
+    no_default_policy: Annotated[bool, Meta(description="Leave the policy `default` out.")] = False
+    renewable: Annotated[bool, Meta(description="Whether it can be prolonged.")] = True
+    ttl: Annotated[str, Meta(description="How long it is good for.")] = ""
+    type: Annotated[str, Meta(description="`service` or `batch`.")] = ""
+    explicit_max_ttl: Annotated[str, Meta(description="After which no renewal helps.")] = ""
+    display_name: Annotated[str, Meta(description="A name for people.")] = ""
+    num_uses: Annotated[int, Meta(description="How often it can be used; 0 for any number.")] = 0
+    period: Annotated[str, Meta(description="What each renewal gives, without a maximum; needs sudo.")] = ""
+    entity_alias: Annotated[str, Meta(description="Needs a token role.")] = ""
+
+
+class Which(Struct):
+    """A token."""
+
+    token: Annotated[str, Meta(description="Its text.")] = ""
+
+
+class WhichAccessor(Struct):
+    """A token, by its accessor."""
+
+    accessor: Annotated[str, Meta(description="Its accessor.")] = ""
+
+
+class Renew(Struct):
+    """A token, and for how long."""
+
+    token: Annotated[str, Meta(description="Its text.")] = ""
+    increment: Annotated[Seconds, Meta(description="How long from now it shall be good for.")] = 0
+
+
+class RenewSelf(Struct):
+    """For how long."""
+
+    increment: Annotated[Seconds, Meta(description="How long from now it shall be good for.")] = 0
+    token: Annotated[str, Meta(description="Not used: it is the token of the request.")] = ""
+
+
+class RenewAccessor(Struct):
+    """A token by its accessor, and for how long."""
+
+    accessor: Annotated[str, Meta(description="Its accessor.")] = ""
+    increment: Annotated[Seconds, Meta(description="How long from now it shall be good for.")] = 0
+
+
+class _Lifetimes(Struct, frozen=True):
+    """How long a new token lives, in seconds; 0 where nothing is said."""
+
+    ttl: int
+    explicit_max: int
+    period: int
+    warnings: list[str]
+
+
+# -- the method --
+
+
+class TokenMethod(Engine):
+    """Tokens."""
+
+    type = "token"
+
+    @operation("create", update=Create)
+    def create(self, ctx: VaultContext, body: Create) -> Response:
+        """Make a token."""
+        return _create(ctx, body, is_orphan=body.no_parent)
+
+    @operation("create-orphan", update=Create)
+    def create_orphan(self, ctx: VaultContext, body: Create) -> Response:
+        """Make a token without a parent; needs sudo."""
+        return _create(ctx, body, is_orphan=True)
+
+    @operation("lookup", read=Which)
+    @operation("lookup", update=Which, writes=False)
+    def lookup(self, ctx: VaultContext, body: Which) -> Response:
+        """Show what is known of a token."""
+        text = body.token or ctx.request.token
+        if text == ctx.request.token:
+            return _describe(ctx, _used(ctx), text)
+        record = tokens_of(ctx.services).lookup(ctx.services.area(AREA_TOKENS), text, ctx.now_ns)
+        if record is None:
+            raise PermissionDenied("bad token")
+        return _describe(ctx, record, text)
+
+    @operation("lookup-self", read=True)
+    @operation("lookup-self", update=Which, writes=False)
+    def lookup_self(self, ctx: VaultContext, body: Which | None = None) -> Response:
+        """Show what is known of the token used."""
+        del body
+        return _describe(ctx, _used(ctx), ctx.request.token)
+
+    @operation("lookup-accessor", update=WhichAccessor, writes=False)
+    def lookup_accessor(self, ctx: VaultContext, body: WhichAccessor) -> Response:
+        """Show what is known of the token with an accessor, but not its text."""
+        return _describe(ctx, _by_accessor(ctx, body.accessor), "")
+
+    @operation("renew", update=Renew)
+    def renew(self, ctx: VaultContext, body: Renew) -> Response:
+        """Prolong a token."""
+        text = body.token or ctx.request.token
+        record = tokens_of(ctx.services).lookup(ctx.services.area(AREA_TOKENS), text, ctx.now_ns)
+        if record is None:
+            raise InvalidRequest("token not found")
+        return _renew(ctx, record, text, body.increment)
+
+    @operation("renew-self", update=RenewSelf)
+    def renew_self(self, ctx: VaultContext, body: RenewSelf) -> Response:
+        """Prolong the token used."""
+        return _renew(ctx, _used(ctx), ctx.request.token, body.increment)
+
+    @operation("renew-accessor", update=RenewAccessor)
+    def renew_accessor(self, ctx: VaultContext, body: RenewAccessor) -> Response:
+        """Prolong the token with an accessor."""
+        return _renew(ctx, _by_accessor(ctx, body.accessor), "", body.increment)
+
+    @operation("revoke", update=Which)
+    def revoke(self, ctx: VaultContext, body: Which) -> Response:
+        """End a token and its children."""
+        if not body.token:
+            raise InvalidRequest("missing token ID")
+        record = tokens_of(ctx.services).find(ctx.services.area(AREA_TOKENS), body.token)
+        if record is not None:
+            revoke_token(ctx.services, _revocable(record))
+        return Response()
+
+    @operation("revoke-self", update=True)
+    def revoke_self(self, ctx: VaultContext) -> Response:
+        """End the token used, and its children."""
+        revoke_token(ctx.services, _revocable(_used(ctx)))
+        return Response()
+
+    @operation("revoke-accessor", update=WhichAccessor)
+    def revoke_accessor(self, ctx: VaultContext, body: WhichAccessor) -> Response:
+        """End the token with an accessor, and its children."""
+        if not body.accessor:
+            raise InvalidRequest("missing accessor")
+        record = tokens_of(ctx.services).lookup_accessor(ctx.services.area(AREA_TOKENS), body.accessor, ctx.now_ns)
+        if record is None:
+            return Response(warnings=["No token found with this accessor"])
+        revoke_token(ctx.services, record)
+        return Response()
+
+    @operation("revoke-orphan", update=Which, sudo=True)
+    def revoke_orphan(self, ctx: VaultContext, body: Which) -> Response:
+        """End a token; its children become orphans."""
+        if not body.token:
+            raise InvalidRequest("missing token ID")
+        record = tokens_of(ctx.services).find(ctx.services.area(AREA_TOKENS), body.token)
+        if record is None:
+            raise InvalidRequest("token to revoke not found")
+        release_token(ctx.services, _revocable(record))
+        return Response()
+
+    @operation("accessors", list=True, sudo=True)
+    @operation("accessors/", list=True, sudo=True)
+    def list_accessors(self, ctx: VaultContext) -> Response:
+        """List the accessors of all tokens."""
+        accessors = tokens_of(ctx.services).accessors(ctx.services.area(AREA_TOKENS))
+        if not accessors:
+            raise NotFound
+        return Response({"keys": accessors})
+
+
+def _used(ctx: VaultContext) -> TokenRecord:
+    assert ctx.token_record is not None, "these operations are authenticated"
+    return ctx.token_record
+
+
+def _by_accessor(ctx: VaultContext, accessor: str) -> TokenRecord:
+    if not accessor:
+        raise InvalidRequest("missing accessor")
+    record = tokens_of(ctx.services).lookup_accessor(ctx.services.area(AREA_TOKENS), accessor, ctx.now_ns)
+    if record is None:
+        raise InvalidRequest("1 error occurred:\n\t* invalid accessor\n\n")
+    return record
+
+
+def _revocable(record: TokenRecord) -> TokenRecord:
+    if record.is_batch:
+        raise InvalidRequest("batch tokens cannot be revoked")
+    return record
+
+
+# -- making --
+
+
+def _create(ctx: VaultContext, body: Create, *, is_orphan: bool) -> Response:
+    parent = _used(ctx)
+    token_type = _check_fields(body)
+    _check_rights(ctx, parent, body, is_orphan=is_orphan)
+    policies = _policies(ctx, parent, body)
+    if token_type == BATCH and ROOT in policies:
+        raise InvalidRequest("batch tokens cannot be root tokens")
+    lifetimes = _lifetimes(ctx, body, is_root=ROOT in policies)
+    store = PolicyStore(ctx.services.area(AREA_POLICIES))
+    missing = [f'Policy "{name}" does not exist' for name in policies if not store.exists(name)]
+    text, record = tokens_of(ctx.services).create(
+        ctx.services.area(AREA_TOKENS),
+        now_ns=ctx.now_ns,
+        policies=policies,
+        path=f"{ctx.mount.path}{'create-orphan' if is_orphan and not body.no_parent else 'create'}",
+        ttl_seconds=lifetimes.ttl,
+        explicit_max_ttl_seconds=lifetimes.explicit_max,
+        period_seconds=lifetimes.period,
+        num_uses=body.num_uses,
+        parent="" if is_orphan else parent.name,
+        token_type=token_type,
+        is_renewable=body.renewable and token_type == SERVICE,
+        display_name=_display_name(body.display_name),
+        meta=body.meta or None,
+        entity_id=parent.entity_id if not is_orphan else "",
+        text=body.id,
+    )
+    register_token(ctx.services, record)
+    return Response(auth=auth_of(record, text, lifetimes.ttl), warnings=[*missing, *lifetimes.warnings])
+
+
+def _check_fields(body: Create) -> str:
+    """Check what does not depend on who asks, and return the token's type."""
+    token_type = body.type or SERVICE
+    if token_type not in (SERVICE, BATCH):
+        raise InvalidRequest("invalid 'token_type' value")
+    if body.num_uses < 0:
+        raise InvalidRequest("number of uses cannot be negative")
+    if len(body.policies) > NAMES_MAX or len(body.meta or {}) > NAMES_MAX:
+        raise InvalidRequest(f"a token has at most {NAMES_MAX} policies and {NAMES_MAX} entries of metadata")
+    if body.entity_alias:
+        raise InvalidRequest("'entity_alias' is only allowed in combination with token role")
+    if token_type == BATCH:
+        for name in ("num_uses", "period", "explicit_max_ttl", "id"):
+            if getattr(body, name):
+                raise InvalidRequest(f'batch tokens cannot have "{name}" set')
+    _check_text(body.id)
+    return token_type
+
+
+def _check_text(text: str) -> None:
+    for prefix in RESERVED_PREFIXES:
+        if text.startswith(prefix):
+            raise InvalidRequest(f"custom token ID cannot have the '{prefix}' prefix")
+    if "." in text:
+        raise InvalidRequest("custom token ID cannot have '.' in the value")
+    if len(text) > TEXT_CHARACTERS_MAX or not (text.isascii() and text.isprintable()) or " " in text:
+        raise InvalidRequest(
+            f"custom token ID must be printable ASCII without spaces, {TEXT_CHARACTERS_MAX} characters at most"
+        )
+
+
+def _check_rights(ctx: VaultContext, parent: TokenRecord, body: Create, *, is_orphan: bool) -> None:
+    if parent.is_batch:
+        raise InvalidRequest("batch tokens cannot create more tokens")
+    if parent.num_uses != 0:
+        raise InvalidRequest("restricted use token cannot generate child tokens")
+    if _has_sudo(ctx):
+        return
+    if body.id:
+        raise InvalidRequest("root or sudo privileges required to specify token id")
+    if is_orphan:
+        raise InvalidRequest("root or sudo privileges required to create orphan token")
+    if body.period:
+        raise InvalidRequest("root or sudo privileges required to create periodic token")
+
+
+def _has_sudo(ctx: VaultContext) -> bool:
+    assert ctx.acl is not None, "these operations are authenticated"
+    return not {"root", "sudo"}.isdisjoint(ctx.acl.capabilities(ctx.request.path))
+
+
+def _policies(ctx: VaultContext, parent: TokenRecord, body: Create) -> list[str]:
+    """Return the new token's policies: not more than the parent's, unless that one has sudo here."""
+    has_sudo = _has_sudo(ctx)
+    wanted = body.policies or parent.policies
+    no_default = body.no_default_policy or (not has_sudo and DEFAULT not in parent.policies)
+    policies = with_default(wanted, no_default=no_default)
+    if ROOT in policies and not parent.is_root:
+        raise InvalidRequest("root tokens may not be created without parent token being root")
+    if not has_sudo and not set(policies) <= set(parent.policies):
+        raise InvalidRequest("child policies must be subset of parent")
+    return policies
+
+
+def _lifetimes(ctx: VaultContext, body: Create, *, is_root: bool) -> _Lifetimes:
+    ttl = _positive("ttl", body.ttl)
+    explicit_max = _positive("explicit_max_ttl", body.explicit_max_ttl)
+    period = _positive("period", body.period)
+    if is_root and not (ttl or period or explicit_max):
+        return _Lifetimes(0, 0, 0, [])
+    warnings: list[str] = []
+    longest = ctx.mount.max_lease_ttl_seconds
+    if explicit_max > longest and not period:
+        warnings.append(
+            f'Explicit max TTL of "{format_short(explicit_max)}" is greater than system/mount allowed value; '
+            f'value is being capped to "{format_short(longest)}"'
+        )
+        explicit_max = longest
+    ttl = period or ttl or ctx.mount.default_lease_ttl_seconds
+    effective_max = explicit_max or (0 if period else longest)
+    if effective_max and ttl > effective_max:
+        warnings.append(_capped(ttl, effective_max))
+        ttl = effective_max
+    return _Lifetimes(ttl, explicit_max, period, warnings)
+
+
+def _capped(ttl: int, effective_max: int) -> str:
+    return (
+        f'TTL of "{format_short(ttl)}" exceeded the effective max_ttl of "{format_short(effective_max)}"; '
+        "TTL value is capped accordingly"
+    )
+
+
+def _positive(name: str, text: str) -> int:
+    try:
+        seconds = parse_seconds(text)
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from None
+    if seconds < 0:
+        raise InvalidRequest(f"{name} must be positive")
+    return seconds
+
+
+def _display_name(wanted: str) -> str:
+    if not wanted:
+        return "token"
+    return re.sub(r"[^a-zA-Z0-9-]", "-", f"token-{wanted}").rstrip("-")
+
+
+# -- prolonging --
+
+
+def _renew(ctx: VaultContext, record: TokenRecord, text: str, increment_seconds: int) -> Response:
+    if record.is_batch:
+        raise InvalidRequest("batch tokens cannot be renewed")
+    if not record.expires_ns:
+        raise InvalidRequest("invalid lease ID")
+    if not record.is_renewable:
+        raise InvalidRequest("lease is not renewable")
+    if increment_seconds < 0:
+        raise InvalidRequest("increment must not be negative")
+    warnings: list[str] = []
+    ttl = record.period_seconds or increment_seconds or record.ttl_seconds
+    longest = record.explicit_max_ttl_seconds or (0 if record.period_seconds else ctx.mount.max_lease_ttl_seconds)
+    expires_ns = ctx.now_ns + ttl * NANOSECONDS
+    if longest and expires_ns > record.created_ns + longest * NANOSECONDS:
+        if ttl > longest or increment_seconds:
+            warnings.append(_capped(ttl, longest))
+        expires_ns = record.created_ns + longest * NANOSECONDS
+        ttl = max(0, round((expires_ns - ctx.now_ns) / NANOSECONDS))
+    renewed = renew_token(ctx.services, record, expires_ns)
+    return Response(auth=auth_of(renewed, text, ttl), warnings=warnings)
+
+
+# -- answers --
+
+
+def auth_of(record: TokenRecord, text: str, lease_seconds: int) -> Auth:
+    """Return the `auth` block of an answer that hands a token out or prolongs it."""
+    return Auth(
+        client_token=text,
+        accessor=record.accessor,
+        policies=record.policies,
+        token_policies=record.policies,
+        metadata=record.meta,
+        lease_duration=lease_seconds,
+        renewable=record.is_renewable,
+        entity_id=record.entity_id,
+        token_type=record.type,
+        orphan=not record.parent,
+        num_uses=record.num_uses,
+    )
+
+
+def _describe(ctx: VaultContext, record: TokenRecord, text: str) -> Response:
+    data: dict[str, Any] = {
+        "accessor": record.accessor,
+        "creation_time": record.created_ns // NANOSECONDS,
+        "creation_ttl": record.ttl_seconds,
+        "display_name": record.display_name,
+        "entity_id": record.entity_id,
+        "expire_time": rfc3339(record.expires_ns) if record.expires_ns else None,
+        "explicit_max_ttl": record.explicit_max_ttl_seconds,
+        "id": text,
+        "meta": record.meta,
+        "num_uses": record.num_uses,
+        "orphan": not record.parent,
+        "path": record.path,
+        "policies": record.policies,
+        "ttl": record.ttl_left_seconds(ctx.now_ns),
+        "type": record.type,
+    }
+    if record.expires_ns:
+        data["issue_time"] = rfc3339(record.created_ns)
+        data["renewable"] = record.is_renewable
+    if record.renewed_ns:
+        data["last_renewal"] = rfc3339(record.renewed_ns)
+        data["last_renewal_time"] = record.renewed_ns // NANOSECONDS
+    if record.period_seconds:
+        data["period"] = record.period_seconds
+    if record.role:
+        data["role"] = record.role
+    if record.bound_cidrs:
+        data["bound_cidrs"] = record.bound_cidrs
+    return Response(data)

@@ -1,0 +1,121 @@
+"""The barrier: everything that leaves it is sealed, names included.
+
+* A record is AES-256-GCM under the active key term, with a fresh random 96-bit nonce and the storage key it lies at as
+  associated data: moved to another place, it does not open. NIST SP 800-38D, section 8.3 allows 2**32 random nonces for
+  one key, so a term that has sealed so many refuses to seal more.
+* A name becomes a keyed BLAKE2b hash (RFC 7693), separated by purpose through BLAKE2's personalisation: who has no name
+  key can neither read names nor confirm a guess.
+
+It stores nothing and knows no paths; `tree` and `tables` give its hashes their meaning. Layout: docs/storage.md.
+"""
+
+import os
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from conclave.storage.errors import Corrupt, KeyExhausted
+from conclave.storage.keyring import NONCE_BYTES, Keyring
+
+RECORD_VERSION: Final = 1
+RECORDS_PER_KEY_MAX: Final = 1 << 32
+ID_BYTES: Final = 16
+"""Length of a directory's id, and of a name's hash: 128 bits, so that no two of 2**50 names ever meet."""
+HEADER_BYTES: Final = 1 + 4 + NONCE_BYTES
+RECORD_OVERHEAD_BYTES: Final = HEADER_BYTES + 16
+DIRECTORIES_CACHED_MAX: Final = 65_536
+_PERSON_CHILD: Final = b"conclave.child"
+_PERSON_DIRECTORY: Final = b"conclave.dir"
+_PERSON_ROW: Final = b"conclave.row"
+
+
+class Barrier:
+    """Seals and opens records, and hashes names, with one keyring."""
+
+    def __init__(self, keyring: Keyring, encryption_count: int = 0) -> None:
+        """Hold a keyring.
+
+        Args:
+            keyring: may be replaced by `replace_keyring`.
+            encryption_count: how many records the active key term has sealed before, as far as is known.
+        """
+        self._use(keyring, encryption_count)
+        # Nearly every operation names a directory that an earlier one named; a hit saves one hash for each level.
+        self._descend = lru_cache(DIRECTORIES_CACHED_MAX)(self._descend_uncached)
+
+    def _use(self, keyring: Keyring, encryption_count: int) -> None:
+        self.keyring = keyring
+        self.encryption_count = encryption_count
+        self._name_key = keyring.name_key
+        self._ciphers = {key_term: AESGCM(data_key.key) for key_term, data_key in keyring.terms.items()}
+        self._active = self._ciphers[keyring.active]
+        self._prefix = bytes([RECORD_VERSION]) + keyring.active.to_bytes(4, "big")
+
+    def replace_keyring(self, keyring: Keyring) -> None:
+        """Use a keyring that was rotated from the present one; the count starts again if the active term is new."""
+        assert keyring.name_key == self._name_key, "the name key never rotates"
+        count = self.encryption_count if keyring.active == self.keyring.active else 0
+        self._use(keyring, count)
+
+    def seal_record(self, location: bytes, plaintext: bytes) -> bytes:
+        """Encrypt one record so that it opens only at `location`.
+
+        Args:
+            location: the storage key; bound in as associated data, not stored.
+            plaintext: 0 to 1 MiB.
+
+        Returns:
+            version (1 byte) + key term (4, big endian) + nonce (12, random) + ciphertext + tag (16): 33 bytes longer
+            than `plaintext`.
+
+        Raises:
+            KeyExhausted: this key term has sealed 2**32 records; rotate first.
+        """
+        if self.encryption_count >= RECORDS_PER_KEY_MAX:
+            raise KeyExhausted(f"key term {self.keyring.active} has sealed all it may; rotate the keyring")
+        self.encryption_count += 1
+        nonce = os.urandom(NONCE_BYTES)
+        return self._prefix + nonce + self._active.encrypt(nonce, plaintext, location)
+
+    def open_record(self, location: bytes, record: bytes) -> bytes:
+        """Return the plaintext that `seal_record` sealed for this location.
+
+        Raises:
+            Corrupt: the record was changed, moved, cut short, or sealed under a key this keyring lacks.
+        """
+        if len(record) < RECORD_OVERHEAD_BYTES or record[0] != RECORD_VERSION:
+            raise Corrupt("a record is cut short or of an unknown version")
+        cipher = self._ciphers.get(int.from_bytes(record[1:5], "big"))
+        if cipher is None:
+            raise Corrupt("a record is sealed under a key term that the keyring lacks")
+        try:
+            return cipher.decrypt(record[5:HEADER_BYTES], record[HEADER_BYTES:], location)
+        except InvalidTag as error:
+            raise Corrupt("a record was changed, or does not belong where it lies") from error
+
+    def child_key(self, directory_id: bytes, name: bytes) -> bytes:
+        """Return the storage key of a directory's child: the directory's id and a keyed hash of the name; 32 bytes."""
+        return directory_id + self._hash(directory_id, name, _PERSON_CHILD)
+
+    def directory_id(self, parent_id: bytes, name: bytes) -> bytes:
+        """Return the 16-byte id of a sub-directory, derived from its parent's id and its name (which ends in "/")."""
+        return self._hash(parent_id, name, _PERSON_DIRECTORY)
+
+    def descend(self, directory_id: bytes, path: str) -> bytes:
+        """Return the id of the directory at `path` below another; `path` is "" or ends in a slash."""
+        return self._descend(directory_id, path) if path else directory_id
+
+    def row_key(self, table_id: bytes, time_ns: int, ident: bytes) -> bytes:
+        """Return the storage key of a table's row: table id (16), time (8, big endian), keyed hash of `ident` (16)."""
+        return table_id + time_ns.to_bytes(8, "big") + self._hash(table_id, ident, _PERSON_ROW)
+
+    def _descend_uncached(self, directory_id: bytes, path: str) -> bytes:
+        for name in path.encode().split(b"/")[:-1]:
+            directory_id = self.directory_id(directory_id, name + b"/")
+        return directory_id
+
+    def _hash(self, parent_id: bytes, name: bytes, person: bytes) -> bytes:
+        return blake2b(parent_id + name, digest_size=ID_BYTES, key=self._name_key, person=person).digest()

@@ -1,0 +1,348 @@
+"""What has been proposed and committed, in memory, above the durable state.
+
+Four layers answer a read, newest first:
+
+    proposed    effects that this leader has put into the log but that are not committed; only write handlers see them
+    committed   effects of committed entries since the last flush began
+    flushing    the layer that a flush is writing to the state at this moment, in a thread
+    state       what is on disk
+
+Rules it enforces:
+
+* Entries are applied one by one in order of their index; the applied index and the time never go back.
+* A committed entry takes effect at once; it reaches the state in groups, by time and by size, and until then it is
+  safe in the log, from which it is replayed after a crash.
+* Losing leadership drops what is only proposed.
+* This is the one feed: whoever keeps something derived from the state subscribes here and hears of every committed
+  write, in order. Nothing else invalidates anything.
+
+Keys are 32 bytes or more, and the first 16 are the directory or table they belong to; layers are kept by these, so that
+a listing looks only at its own. Every method but `FlushJob.run` is called on one thread. It opens no value and knows
+nothing of consensus.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Final, TypeAlias, overload
+
+from conclave.storage.state import Applied, StateStore
+from conclave.storage.writeset import WriteSet
+
+PREFIX_BYTES: Final = 16
+FLUSH_SECONDS: Final = 0.2
+"""How old a committed effect may get in memory before a flush is due; it bounds what a restart has to replay."""
+FLUSH_BYTES: Final = 4 << 20
+"""How many bytes of committed effects make a flush due."""
+OUTCOMES_MAX: Final = 16_384
+OUTCOME_BYTES_MAX: Final = 32 << 20
+OUTCOME_AGE_NS_MAX: Final = 120 * 10**9
+"""How long an answer is kept for whoever forwarded the request: far longer than any client waits."""
+_RECORD_OVERHEAD_BYTES: Final = 200  # a layer's dictionary entry and objects, for the bound on memory
+
+_Layer: TypeAlias = dict[bytes, dict[bytes, bytes | None]]  # prefix -> key -> value; None: deleted
+KeyCallback: TypeAlias = Callable[[int, bytes], None]
+WriteSetCallback: TypeAlias = Callable[[int, WriteSet], None]
+_ABSENT: Final = object()
+
+
+class FlushJob:
+    """One group of effects on its way to the state. `run` may be called in a thread; everything else may not."""
+
+    def __init__(self, state: StateStore, layer: _Layer, size_bytes: int, applied: Applied) -> None:
+        self.layer = layer
+        self.size_bytes = size_bytes
+        self.applied = applied
+        self.has_failed = False
+        self._state = state
+
+    def run(self) -> None:
+        """Write the group in one synced transaction.
+
+        Raises:
+            Full: nothing was written; `Overlay.begin_flush` offers the job again.
+            Fenced: the disk's content is unknown; every further try fails, too.
+        """
+        self.has_failed = False
+        try:
+            changes = {key: value for records in self.layer.values() for key, value in records.items()}
+            self._state.flush(changes, self.applied)
+        except BaseException:
+            self.has_failed = True
+            raise
+
+
+class Overlay:
+    """The memory of the state machine."""
+
+    def __init__(self, state: StateStore) -> None:
+        self._state = state
+        self._key_callbacks: dict[bytes, list[KeyCallback]] = {}
+        self._write_set_callbacks: list[WriteSetCallback] = []
+        self._load()
+
+    def _load(self) -> None:
+        """Take over what the state holds, with nothing above it."""
+        applied = self._state.applied_record
+        self.applied_index: int = applied.index
+        self.applied_term: int = applied.term
+        self.durable_index: int = applied.index
+        self.membership: bytes = applied.membership
+        self.now_ns: int = applied.time_ns
+        self._proposed: dict[bytes, dict[bytes, tuple[int, bytes | None]]] = {}
+        self._proposed_keys: deque[tuple[int, list[bytes]]] = deque()
+        self._committed: _Layer = {}
+        self._committed_bytes = 0
+        self._job: FlushJob | None = None
+        self._dirty_since_seconds: float | None = None
+        self._outcomes = _Outcomes(applied.index + 1)
+
+    def reload(self) -> None:
+        """Forget every layer: a snapshot has replaced the state. Subscriptions stay."""
+        self._load()
+
+    # -- writing --
+
+    def propose(self, index: int, write_set: WriteSet) -> None:
+        """Let uncommitted reads see a write set that this leader has put into the log at `index`."""
+        assert index > max(self.last_proposed_index, self.applied_index), "proposals come in order of their index"
+        changes: list[tuple[bytes, bytes | None]] = [*write_set.puts, *((key, None) for key in write_set.deletes)]
+        for key, value in changes:
+            self._proposed.setdefault(key[:PREFIX_BYTES], {})[key] = (index, value)
+        self._proposed_keys.append((index, [key for key, _ in changes]))
+
+    def drop_proposed(self) -> None:
+        """Forget everything that is only proposed: leadership is lost."""
+        self._proposed.clear()
+        self._proposed_keys.clear()
+
+    @property
+    def last_proposed_index(self) -> int:
+        """The newest index that is proposed and not yet applied; 0 if there is none."""
+        return self._proposed_keys[-1][0] if self._proposed_keys else 0
+
+    def apply(self, index: int, term: int, data: bytes) -> WriteSet | None:
+        """Take a committed entry into the state machine.
+
+        Args:
+            index: one more than the last.
+            term: of the entry.
+            data: an encoded write set; empty for a new leader's no-op.
+
+        Returns:
+            the write set; None for a no-op.
+
+        Raises:
+            Corrupt: the data is no write set; nothing has changed.
+        """
+        assert index == self.applied_index + 1, f"entry {index} applied behind entry {self.applied_index}"
+        write_set = WriteSet.decode(data) if data else None
+        self.applied_index, self.applied_term = index, term
+        self._settle_proposed(index)
+        if write_set is not None:
+            self.now_ns = max(self.now_ns, write_set.time_ns)
+            for key, value in write_set.puts:
+                self._commit(key, value)
+            for key in write_set.deletes:
+                self._commit(key, None)
+            if write_set.request_id:
+                self._outcomes.add(index, write_set.request_id, write_set.answer, self.now_ns)
+            self._publish(index, write_set)
+        return write_set
+
+    def apply_membership(self, index: int, term: int, membership: bytes) -> None:
+        """Take a committed membership change; the record is kept beside the applied index."""
+        assert index == self.applied_index + 1, f"entry {index} applied behind entry {self.applied_index}"
+        self.applied_index, self.applied_term, self.membership = index, term, membership
+        self._settle_proposed(index)
+
+    def _commit(self, key: bytes, value: bytes | None) -> None:
+        self._committed.setdefault(key[:PREFIX_BYTES], {})[key] = value
+        self._committed_bytes += len(key) + len(value or b"") + _RECORD_OVERHEAD_BYTES
+
+    def _settle_proposed(self, index: int) -> None:
+        """Drop proposed effects up to `index`: the entry that was committed there is what counts."""
+        while self._proposed_keys and self._proposed_keys[0][0] <= index:
+            for key in self._proposed_keys.popleft()[1]:
+                records = self._proposed.get(key[:PREFIX_BYTES], {})
+                if key in records and records[key][0] <= index:
+                    del records[key]
+                    if not records:
+                        del self._proposed[key[:PREFIX_BYTES]]
+
+    # -- reading --
+
+    def get(self, key: bytes, *, uncommitted: bool) -> bytes | None:
+        """Return a key's newest value: of what is committed, or of everything."""
+        prefix = key[:PREFIX_BYTES]
+        if uncommitted and prefix in self._proposed and key in self._proposed[prefix]:
+            return self._proposed[prefix][key][1]
+        for layer in self._layers():
+            records = layer.get(prefix)
+            if records is not None:
+                value = records.get(key, _ABSENT)
+                if value is not _ABSENT:
+                    return value  # type: ignore[return-value]  # not the sentinel, so bytes or None
+        return self._state.get(key)
+
+    def scan(
+        self, prefix: bytes, *, uncommitted: bool, start: bytes = b"", limit: int | None = None
+    ) -> list[tuple[bytes, bytes]]:
+        """Return the records of one directory or table in order of their keys.
+
+        Args:
+            prefix: 16 bytes.
+            uncommitted: whether to see what is only proposed.
+            start: the first key that may come, itself included; empty: from the beginning.
+            limit: how many at most.
+        """
+        assert len(prefix) == PREFIX_BYTES, "a scan stays within one directory or table"
+        changes: dict[bytes, bytes | None] = {}
+        for layer in reversed(self._layers()):
+            changes.update(layer.get(prefix, {}))
+        if uncommitted:
+            changes.update((key, value) for key, (_, value) in self._proposed.get(prefix, {}).items())
+        return merged(self._state.scan(prefix, start), changes, start, limit)
+
+    def proposes_under(self, prefix: bytes) -> bool:
+        """Whether anything of this directory or table (16 bytes) is proposed and not yet committed."""
+        return prefix in self._proposed
+
+    def outcome(self, request_id: bytes) -> tuple[int, bytes] | None:
+        """Return index and sealed answer of a forwarded request that was committed lately, or None."""
+        return self._outcomes.get(request_id)
+
+    @property
+    def outcomes_since(self) -> int:
+        """The index from which on every outcome is known: absence of a request proposed there means it did not happen."""
+        return self._outcomes.since
+
+    def _layers(self) -> tuple[_Layer, ...]:
+        """Return the committed layers, newest first."""
+        return (self._committed,) if self._job is None else (self._committed, self._job.layer)
+
+    # -- the feed --
+
+    @overload
+    def subscribe(self, prefix: bytes, callback: KeyCallback) -> Callable[[], None]: ...
+    @overload
+    def subscribe(self, prefix: None, callback: WriteSetCallback) -> Callable[[], None]: ...
+    def subscribe(self, prefix: bytes | None, callback: Callable[..., None]) -> Callable[[], None]:
+        """Call back for every committed write, in order, before its answer leaves.
+
+        Args:
+            prefix: 16 bytes: `callback(index, key)` for each key under it that was put or deleted.
+                None: `callback(index, write_set)` for every write set.
+            callback: must not raise; runs inside `apply`.
+
+        Returns:
+            a function that ends the subscription.
+        """
+        callbacks = self._write_set_callbacks if prefix is None else self._key_callbacks.setdefault(prefix, [])
+        callbacks.append(callback)
+        return lambda: callbacks.remove(callback)
+
+    def _publish(self, index: int, write_set: WriteSet) -> None:
+        for on_write_set in tuple(self._write_set_callbacks):
+            on_write_set(index, write_set)
+        for key in (*(key for key, _ in write_set.puts), *write_set.deletes):
+            for on_key in tuple(self._key_callbacks.get(key[:PREFIX_BYTES], ())):
+                on_key(index, key)
+
+    # -- flushing --
+
+    @property
+    def pending_bytes(self) -> int:
+        """Roughly how much memory committed effects take that are not durable in the state."""
+        return self._committed_bytes + (self._job.size_bytes if self._job is not None else 0)
+
+    def flush_due(self, now_seconds: float) -> bool:
+        """Whether it is time for `begin_flush`.
+
+        Args:
+            now_seconds: of a monotonic clock.
+        """
+        if self._job is not None and not self._job.has_failed:
+            return False
+        if self.applied_index == self.durable_index:
+            self._dirty_since_seconds = None
+            return False
+        if self._dirty_since_seconds is None:
+            self._dirty_since_seconds = now_seconds
+        return self._committed_bytes >= FLUSH_BYTES or now_seconds - self._dirty_since_seconds >= FLUSH_SECONDS
+
+    def begin_flush(self) -> FlushJob | None:
+        """Set the committed effects aside to be written; None if there are none or a flush is under way.
+
+        A job whose `run` failed is offered again, unchanged. After a `run` that returned, call `finish_flush`.
+        """
+        if self._job is not None:
+            return self._job if self._job.has_failed else None
+        if self.applied_index == self.durable_index:
+            return None
+        applied = Applied(self.applied_index, self.applied_term, self.now_ns, self.membership)
+        self._job = FlushJob(self._state, self._committed, self._committed_bytes, applied)
+        self._committed, self._committed_bytes = {}, 0
+        return self._job
+
+    def finish_flush(self, job: FlushJob) -> None:
+        """Let reads find in the state what the job has written there, and forget it here."""
+        assert not job.has_failed, "only a flush that was written can be finished"
+        if job is self._job:  # not if a snapshot has replaced the state meanwhile
+            self._state.refresh()
+            self.durable_index = job.applied.index
+            self._dirty_since_seconds = None
+            self._job = None
+
+
+class _Outcomes:
+    """The answers of forwarded requests that were committed lately, bounded by number, bytes and age."""
+
+    def __init__(self, since: int) -> None:
+        self.since = since
+        self._answers: dict[bytes, tuple[int, bytes]] = {}
+        self._order: deque[tuple[int, int, bytes]] = deque()  # time, index, request id
+        self._bytes = 0
+
+    def add(self, index: int, request_id: bytes, answer: bytes, now_ns: int) -> None:
+        self._answers[request_id] = (index, answer)
+        self._order.append((now_ns, index, request_id))
+        self._bytes += len(answer)
+        while self._is_over(now_ns):
+            _, dropped_index, dropped = self._order.popleft()
+            self._bytes -= len(self._answers.pop(dropped)[1])
+            self.since = dropped_index + 1
+
+    def get(self, request_id: bytes) -> tuple[int, bytes] | None:
+        return self._answers.get(request_id)
+
+    def _is_over(self, now_ns: int) -> bool:
+        if len(self._order) <= 1:
+            return False
+        return (
+            len(self._order) > OUTCOMES_MAX
+            or self._bytes > OUTCOME_BYTES_MAX
+            or now_ns - self._order[0][0] > OUTCOME_AGE_NS_MAX
+        )
+
+
+def merged(
+    below: Iterator[tuple[bytes, bytes]], changes: dict[bytes, bytes | None], start: bytes, limit: int | None
+) -> list[tuple[bytes, bytes]]:
+    """Return `below` (ascending) with `changes` (None deletes) laid over it, from `start` on, `limit` records at most."""
+    if not changes:
+        return list(below if limit is None else (record for record, _ in zip(below, range(limit), strict=False)))
+    above = iter(sorted((key, value) for key, value in changes.items() if key >= start and value is not None))
+    result: list[tuple[bytes, bytes]] = []
+    change = next(above, None)
+    for record in below:
+        while change is not None and change[0] <= record[0]:
+            result.append(change)
+            change = next(above, None)
+        if limit is not None and len(result) >= limit:
+            return result[:limit]
+        if record[0] not in changes:
+            result.append(record)
+    while change is not None:
+        result.append(change)
+        change = next(above, None)
+    return result if limit is None else result[:limit]

@@ -1,0 +1,215 @@
+"""The sealed tree: directories of records whose names and values nobody can read without the keyring.
+
+A directory is a 16-byte id. A child's storage key is that id and a keyed hash of the child's name, so that a lookup is
+one get whatever the depth; the name itself stands in front of the value inside the sealed record, so that a listing can
+read it. A sub-directory's id is derived from its parent's id and its name; "a" (a record) and "a/" (a directory) are
+different names.
+
+The invariant: a directory that has children has a marker record under its own name ("a/", empty value) in its parent,
+and so up to the root; a directory without children has none. `put` and `delete` keep it.
+
+It works on a `View` (a transaction, or a dictionary in tests) and decides nothing about when that is committed.
+Layout: docs/storage.md; why: docs/adr/0005-sealed-tree.md.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Final, Protocol, TypeAlias
+
+from conclave.storage.barrier import Barrier
+from conclave.storage.errors import Corrupt, TooLarge
+
+NAME_BYTES_MAX: Final = 4096
+"""The longest name of one record or directory; a path may have any number of them."""
+PIECE_RECORDS: Final = 512
+"""Records opened at a time while a listing runs to its end."""
+_LENGTH_BYTES: Final = 2
+
+_Names: TypeAlias = list[str]
+
+
+class View(Protocol):
+    """Sealed records by storage key, as one operation sees them."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return a sealed record."""
+
+    def scan(self, prefix: bytes, start: bytes = b"", limit: int | None = None) -> Sequence[tuple[bytes, bytes]]:
+        """Return records under a 16-byte prefix from key `start` on, in order of their keys."""
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Set a sealed record."""
+
+    def delete(self, key: bytes) -> None:
+        """Remove a record, if it is there."""
+
+
+class Directory:
+    """One directory and all below it. Paths are relative to it, without a leading slash."""
+
+    __slots__ = ("_barrier", "_view", "id")
+
+    def __init__(self, view: View, barrier: Barrier, directory_id: bytes) -> None:
+        """Look at the directory with this id (16 bytes), whether it has children or not."""
+        assert len(directory_id) == 16, "a directory's id has 16 bytes"
+        self._view = view
+        self._barrier = barrier
+        self.id = directory_id
+
+    def directory(self, path: str) -> "Directory":
+        """Return the directory at `path` ("a/b/") below this one."""
+        return Directory(self._view, self._barrier, self._barrier.descend(self.id, _as_directory(path)))
+
+    def get(self, path: str) -> bytes | None:
+        """Return the value of the record at `path`, or None.
+
+        Raises:
+            Corrupt: the record does not open.
+            ValueError: the path is empty or ends in a slash.
+        """
+        key, name = self._locate(path)
+        sealed = self._view.get(key)
+        return None if sealed is None else self._open(key, sealed, name)
+
+    def exists(self, path: str) -> bool:
+        """Whether there is a record at `path`, or with a slash at its end, a directory that has children."""
+        key, _ = self._locate_any(path)
+        return self._view.get(key) is not None
+
+    def put(self, path: str, value: bytes) -> None:
+        """Set the record at `path`, and mark the directories on the way that had no children.
+
+        Raises:
+            TooLarge: a name is over 4096 bytes.
+            ValueError: the path is empty or ends in a slash.
+        """
+        key, name = self._locate(path)
+        self._view.put(key, self._seal(key, name, value))
+        for directory_path in _ancestors(path):
+            marker, marker_name = self._locate_any(directory_path)
+            if self._view.get(marker) is not None:
+                break  # and so are all above it
+            self._view.put(marker, self._seal(marker, marker_name, b""))
+
+    def delete(self, path: str) -> bool:
+        """Remove the record at `path`, and the markers of directories that are empty then; False if there was none.
+
+        Raises:
+            ValueError: the path is empty or ends in a slash.
+        """
+        key, _ = self._locate(path)
+        if self._view.get(key) is None:
+            return False
+        self._view.delete(key)
+        self._unmark_empty(path)
+        return True
+
+    def walk_delete(self, path: str = "", *, limit: int) -> bool:
+        """Empty the directory at `path`, `limit` records at most; True once nothing is left.
+
+        What is gone is the progress: call again, in later transactions, until it says True.
+        """
+        path = _as_directory(path)
+        left = limit
+        walk: list[tuple[bytes, bytes | None]] = [(self._barrier.descend(self.id, path), None)]
+        while walk:
+            directory_id, marker = walk[-1]
+            records = self._view.scan(directory_id, limit=min(max(left, 1), PIECE_RECORDS))
+            if not records:
+                walk.pop()
+                if marker is not None:
+                    self._view.delete(marker)
+                    left -= 1
+            elif left <= 0:
+                return False
+            for key, sealed in records:
+                name = self._name(key, sealed)
+                if name.endswith(b"/"):
+                    walk.append((self._barrier.directory_id(directory_id, name), key))
+                else:
+                    self._view.delete(key)
+                    left -= 1
+        if path:
+            self._unmark_empty(path)
+        return True
+
+    def list_piece(self, path: str = "", cursor: bytes = b"", limit: int = PIECE_RECORDS) -> tuple[_Names, bytes]:
+        """Return some names of the directory at `path`, in no useful order, and where to go on.
+
+        For directories that are too large to be listed in one step.
+
+        Args:
+            path: "" or a directory below this one.
+            cursor: empty, or what the last call returned.
+            limit: how many names at most; at least 1.
+
+        Returns:
+            names (sub-directories end in "/") and the next cursor, empty at the end.
+        """
+        directory_id = self._barrier.descend(self.id, _as_directory(path))
+        records = self._view.scan(directory_id, cursor, limit)
+        names = [self._name(key, sealed).decode() for key, sealed in records]
+        return names, records[-1][0] + b"\0" if len(records) == limit else b""
+
+    def list(self, path: str = "", after: str = "", limit: int | None = None) -> _Names:
+        """Return the names in the directory at `path`, sorted; sub-directories end in "/".
+
+        Args:
+            path: "" or a directory below this one, with or without a slash at its end.
+            after: only names behind this one.
+            limit: how many at most.
+        """
+        names = sorted(name for name in self._all_names(path) if name > after)
+        return names if limit is None else names[:limit]
+
+    def _all_names(self, path: str) -> Iterator[str]:
+        names, cursor = self.list_piece(path)
+        yield from names
+        while cursor:
+            names, cursor = self.list_piece(path, cursor)
+            yield from names
+
+    def _unmark_empty(self, path: str) -> None:
+        """Remove the markers of empty directories on the way to `path`, from the deepest up."""
+        for directory_path in _ancestors(path):
+            if self._view.scan(self._barrier.descend(self.id, directory_path), limit=1):
+                return
+            self._view.delete(self._locate_any(directory_path)[0])
+
+    def _locate(self, path: str) -> tuple[bytes, bytes]:
+        if not path or path.endswith("/"):
+            raise ValueError("a record's path must not be empty nor end in a slash")
+        return self._locate_any(path)
+
+    def _locate_any(self, path: str) -> tuple[bytes, bytes]:
+        """Return storage key and name of a record ("a/b") or of a directory's marker ("a/b/")."""
+        cut = path.rfind("/", 0, len(path) - 1) + 1
+        name = path[cut:].encode()
+        return self._barrier.child_key(self._barrier.descend(self.id, path[:cut]), name), name
+
+    def _seal(self, key: bytes, name: bytes, value: bytes) -> bytes:
+        if len(name) > NAME_BYTES_MAX:
+            raise TooLarge(f"a name has {len(name)} bytes; the most is {NAME_BYTES_MAX}")
+        return self._barrier.seal_record(key, len(name).to_bytes(_LENGTH_BYTES, "big") + name + value)
+
+    def _open(self, key: bytes, sealed: bytes, name: bytes) -> bytes:
+        plaintext = self._barrier.open_record(key, sealed)
+        end = _LENGTH_BYTES + len(name)
+        if plaintext[:end] != len(name).to_bytes(_LENGTH_BYTES, "big") + name:
+            raise Corrupt("a record holds another name than the one it lies under")
+        return plaintext[end:]
+
+    def _name(self, key: bytes, sealed: bytes) -> bytes:
+        plaintext = self._barrier.open_record(key, sealed)
+        return plaintext[_LENGTH_BYTES : _LENGTH_BYTES + int.from_bytes(plaintext[:_LENGTH_BYTES], "big")]
+
+
+def _as_directory(path: str) -> str:
+    return path if not path or path.endswith("/") else path + "/"
+
+
+def _ancestors(path: str) -> Iterator[str]:
+    """Yield the directories on the way to `path`, deepest first: "a/b/" and "a/" for "a/b/c" as for "a/b/"."""
+    end = path.rfind("/")
+    while end >= 0:
+        yield path[: end + 1]
+        end = path.rfind("/", 0, end)

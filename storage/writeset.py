@@ -1,0 +1,76 @@
+"""What one log entry holds: the effect of one operation, already sealed.
+
+A write set is opaque to consensus and readable to no follower that is sealed. Its encoding is a version byte and a
+msgpack array; new fields go last and have defaults. An entry without data is no write set but a new leader's no-op.
+"""
+
+from typing import Final
+
+import msgspec
+
+from conclave.storage.errors import Corrupt, TooLarge
+
+VERSION: Final = 1
+ENTRY_BYTES_MAX: Final = (1 << 20) + (64 << 10)
+"""The largest encoding: a value of 1 MiB, with room for names, tags and the records that change with it."""
+KEY_BYTES_MIN: Final = 32
+REQUEST_ID_BYTES: Final = 16
+
+
+class WriteSet(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The puts and deletes of one operation; a key stands in at most one of them.
+
+    Attributes:
+        time_ns: the leader's clock, nanoseconds since 1970, never below that of an earlier write set.
+        puts: storage keys (32 bytes or more) with sealed values.
+        deletes: storage keys.
+        request_id: empty, or the 16 bytes under which the answer of a forwarded request is kept.
+        answer: the sealed answer to that request; may be empty.
+    """
+
+    time_ns: int
+    puts: list[tuple[bytes, bytes]] = []
+    deletes: list[bytes] = []
+    request_id: bytes = b""
+    answer: bytes = b""
+
+    def encode(self) -> bytes:
+        """Return the bytes of the log entry.
+
+        Raises:
+            TooLarge: they are more than `ENTRY_BYTES_MAX`.
+        """
+        data = _PREFIX + _ENCODER.encode(self)
+        if len(data) > ENTRY_BYTES_MAX:
+            raise TooLarge(f"one operation changes {len(data)} bytes; the most is {ENTRY_BYTES_MAX}")
+        return data
+
+    @staticmethod
+    def decode(data: bytes) -> "WriteSet":
+        """Return the write set that `encode` wrote.
+
+        Raises:
+            Corrupt: the bytes are no write set of a version this program knows.
+        """
+        if data[:1] != _PREFIX:
+            raise Corrupt(f"a write set of version {data[:1].hex() or 'none'} is not known; a newer version wrote it")
+        try:
+            write_set = _DECODER.decode(memoryview(data)[1:])
+        except msgspec.DecodeError as error:
+            raise Corrupt("a log entry is no write set") from error
+        if not write_set.is_well_formed():
+            raise Corrupt("a write set has a key or request id of a wrong length")
+        return write_set
+
+    def is_well_formed(self) -> bool:
+        """Whether every key and the request id have lengths that this room can store."""
+        return (
+            all(len(key) >= KEY_BYTES_MIN for key, _ in self.puts)
+            and all(len(key) >= KEY_BYTES_MIN for key in self.deletes)
+            and len(self.request_id) in {0, REQUEST_ID_BYTES}
+        )
+
+
+_PREFIX: Final = bytes([VERSION])
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_DECODER: Final = msgspec.msgpack.Decoder(WriteSet)

@@ -1,0 +1,118 @@
+"""The overlay against a dictionary: layers, leadership lost, flushes at any moment; and the feed."""
+
+from hypothesis import given
+from hypothesis.strategies import binary, integers, lists, one_of, sampled_from, tuples
+from hypothesis.strategies import none as nothing
+
+from conclave.storage.memory import MemoryState
+from conclave.storage.overlay import Overlay
+from conclave.storage.transaction import Transaction
+from conclave.storage.writeset import WriteSet
+
+PREFIXES = [bytes(16), b"\x01" * 16]
+KEYS = [prefix + bytes([number]) * 16 for prefix in PREFIXES for number in range(3)]
+
+
+def write_set(key: bytes, value: bytes | None, *, request_id: bytes = b"", answer: bytes = b"") -> WriteSet:
+    puts, deletes = ([(key, value)], []) if value is not None else ([], [key])
+    return WriteSet(time_ns=1, puts=puts, deletes=deletes, request_id=request_id, answer=answer)
+
+
+@given(
+    steps=lists(
+        tuples(
+            sampled_from(["propose", "commit", "lose", "begin flush", "finish flush"]),
+            sampled_from(KEYS),
+            one_of(nothing(), binary(min_size=1, max_size=3)),
+        ),
+        max_size=60,
+    )
+)
+def test_reads_see_what_a_dictionary_would(steps: list[tuple[str, bytes, bytes | None]]) -> None:
+    overlay = Overlay(MemoryState())
+    committed: dict[bytes, bytes] = {}
+    in_flight: list[tuple[int, bytes, bytes | None]] = []
+    job = None
+    for step, key, value in steps:
+        if step == "propose":
+            index = max(overlay.applied_index, overlay.last_proposed_index) + 1
+            overlay.propose(index, write_set(key, value))
+            in_flight.append((index, key, value))
+        elif step == "commit" and in_flight:
+            index, key, value = in_flight.pop(0)  # noqa: PLW2901  (what was proposed is what commits)
+            overlay.apply(index, 1, write_set(key, value).encode())
+            _change(committed, key, value)
+        elif step == "lose":
+            overlay.drop_proposed()
+            in_flight.clear()
+        elif step == "begin flush" and job is None:
+            job = overlay.begin_flush()
+        elif step == "finish flush" and job is not None:
+            job.run()
+            overlay.finish_flush(job)
+            job = None
+
+        newest = dict(committed)
+        for _, changed, to in in_flight:
+            _change(newest, changed, to)
+        for seen, expected in ((False, committed), (True, newest)):
+            assert {k: v for k in KEYS if (v := overlay.get(k, uncommitted=seen)) is not None} == expected
+            for prefix in PREFIXES:
+                below = sorted((k, v) for k, v in expected.items() if k.startswith(prefix))
+                assert overlay.scan(prefix, uncommitted=seen) == below
+        assert overlay.proposes_under(PREFIXES[0]) == any(k.startswith(PREFIXES[0]) for _, k, _ in in_flight)
+
+
+def _change(model: dict[bytes, bytes], key: bytes, value: bytes | None) -> None:
+    if value is None:
+        model.pop(key, None)
+    else:
+        model[key] = value
+
+
+def test_the_feed_tells_of_each_key_in_order() -> None:
+    overlay = Overlay(MemoryState())
+    heard: list[tuple[int, bytes]] = []
+    overlay.subscribe(PREFIXES[0], lambda index, key: heard.append((index, key)))
+
+    overlay.apply(1, 1, write_set(KEYS[0], b"x").encode())
+    overlay.apply(2, 1, write_set(KEYS[3], b"elsewhere").encode())
+    overlay.apply(3, 1, write_set(KEYS[1], None).encode())
+
+    assert heard == [(1, KEYS[0]), (3, KEYS[1])]
+
+
+def test_the_outcome_of_a_forwarded_request_is_remembered() -> None:
+    overlay = Overlay(MemoryState())
+    overlay.apply(1, 1, write_set(KEYS[0], b"x", request_id=b"r" * 16, answer=b"sealed").encode())
+
+    assert overlay.outcome(b"r" * 16) == (1, b"sealed")
+    assert overlay.outcome(b"s" * 16) is None
+
+
+def test_a_transaction_sees_its_own_writes_and_leaves_one_write_set() -> None:
+    overlay = Overlay(MemoryState())
+    overlay.apply(1, 1, write_set(KEYS[0], b"old").encode())
+    transaction = Transaction(overlay, uncommitted=True)
+
+    transaction.put(KEYS[1], b"new")
+    transaction.delete(KEYS[0])
+
+    assert transaction.get(KEYS[1]) == b"new"
+    assert transaction.scan(PREFIXES[0]) == [(KEYS[1], b"new")]
+    changes = transaction.write_set(5)
+    assert changes is not None
+    assert (changes.puts, changes.deletes) == ([(KEYS[1], b"new")], [KEYS[0]])
+
+
+def test_a_transaction_without_changes_leaves_nothing() -> None:
+    assert Transaction(Overlay(MemoryState()), uncommitted=True).write_set(5) is None
+
+
+@given(now=integers(0, 2**62))
+def test_time_never_goes_back(now: int) -> None:
+    overlay = Overlay(MemoryState())
+    overlay.apply(1, 1, WriteSet(time_ns=now, puts=[(KEYS[0], b"x")], deletes=[]).encode())
+    overlay.apply(2, 1, WriteSet(time_ns=0, puts=[(KEYS[0], b"y")], deletes=[]).encode())
+
+    assert overlay.now_ns == now

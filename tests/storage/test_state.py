@@ -1,0 +1,78 @@
+"""The applied state: one suite for both implementations, then what only a disk can do."""
+
+from pathlib import Path
+
+import pytest
+
+from conclave.storage.errors import Corrupt
+from conclave.storage.state import Applied, LmdbState, StateStore, decode_applied, encode_applied
+
+DIRECTORY = bytes(16)
+
+
+def key(number: int, directory: bytes = DIRECTORY) -> bytes:
+    return directory + number.to_bytes(16, "big")
+
+
+def test_a_new_state_holds_nothing(state: StateStore) -> None:
+    assert state.applied == (0, 0)
+    assert state.get(key(1)) is None
+
+
+def test_a_flush_is_seen_after_a_refresh(state: StateStore) -> None:
+    state.flush({key(1): b"one"}, Applied(5, 2, 99, b"members"))
+    state.refresh()
+
+    assert (state.get(key(1)), state.applied, state.membership) == (b"one", (5, 2), b"members")
+
+
+def test_a_deleted_key_is_gone(state: StateStore) -> None:
+    state.flush({key(1): b"one"}, Applied(1, 1))
+    state.flush({key(1): None}, Applied(2, 1))
+    state.refresh()
+
+    assert state.get(key(1)) is None
+
+
+def test_a_scan_stays_in_its_directory_and_in_order(state: StateStore) -> None:
+    other = b"\x01" * 16
+    state.flush({key(3): b"3", key(1): b"1", key(2): b"2", key(0, other): b"x"}, Applied(1, 1))
+    state.refresh()
+
+    assert [value for _, value in state.scan(DIRECTORY)] == [b"1", b"2", b"3"]
+    assert [value for _, value in state.scan(DIRECTORY, key(2), 1)] == [b"2"]
+
+
+def test_a_reader_sees_one_moment(state: StateStore) -> None:
+    state.flush({key(1): b"old"}, Applied(1, 1))
+    state.refresh()
+    reader = state.open_reader()
+
+    state.flush({key(1): b"new", key(2): b"more"}, Applied(2, 1))
+
+    assert list(reader.pairs()) == [(key(1), b"old")]
+    assert (reader.applied.index, reader.count) == (1, 1)
+    reader.close()
+
+
+def test_a_state_survives_a_restart(tmp_path: Path) -> None:
+    state = LmdbState(tmp_path / "state")
+    state.flush({key(1): b"one"}, Applied(7, 3, 5, b"m"))
+    state.close()
+
+    reopened = LmdbState(tmp_path / "state")
+
+    assert (reopened.get(key(1)), reopened.applied_record) == (b"one", Applied(7, 3, 5, b"m"))
+    reopened.close()
+
+
+def test_the_applied_record_has_this_layout() -> None:
+    assert encode_applied(Applied(7, 3, 5, b"m")).hex()[8:] == "950703" + "05" + "c4016d" + "01"
+
+
+def test_a_damaged_applied_record_is_found() -> None:
+    stored = bytearray(encode_applied(Applied(7, 3, 5, b"m")))
+    stored[5] ^= 1
+
+    with pytest.raises(Corrupt):
+        decode_applied(bytes(stored))

@@ -1,0 +1,102 @@
+"""The sealed tree against a dictionary, and what it must not show."""
+
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis.strategies import lists, sampled_from, tuples
+
+from conclave.storage.barrier import Barrier
+from conclave.storage.errors import Corrupt, TooLarge
+from conclave.storage.keyring import Keyring
+from conclave.storage.tree import NAME_BYTES_MAX, Directory
+
+ROOT = bytes(16)
+BARRIER = Barrier(Keyring.generate(0))
+PATHS = ["a", "a/b", "a/c", "a/b/c", "b", "b/x/y/z", "ä/ö"]
+
+
+class DictView:
+    """Sealed records in a dictionary."""
+
+    def __init__(self) -> None:
+        self.records: dict[bytes, bytes] = {}
+
+    def get(self, key: bytes) -> bytes | None:
+        return self.records.get(key)
+
+    def scan(self, prefix: bytes, start: bytes = b"", limit: int | None = None) -> list[tuple[bytes, bytes]]:
+        found = sorted((k, v) for k, v in self.records.items() if k.startswith(prefix) and k >= start)
+        return found[:limit]
+
+    def put(self, key: bytes, value: bytes) -> None:
+        self.records[key] = value
+
+    def delete(self, key: bytes) -> None:
+        self.records.pop(key, None)
+
+
+def names(paths: Iterable[str], directory: str = "") -> list[str]:
+    """What a listing shows of these paths."""
+    below = [path.removeprefix(directory) for path in paths if path.startswith(directory)]
+    return sorted({path.partition("/")[0] + ("/" if "/" in path else "") for path in below})
+
+
+@given(steps=lists(tuples(sampled_from(["put", "delete"]), sampled_from(PATHS)), max_size=40))
+def test_a_tree_behaves_like_a_dictionary_of_paths(steps: list[tuple[str, str]]) -> None:
+    view, model = DictView(), dict[str, bytes]()
+    root = Directory(view, BARRIER, ROOT)
+    for number, (step, path) in enumerate(steps):
+        if step == "put":
+            root.put(path, str(number).encode())
+            model[path] = str(number).encode()
+        else:
+            assert root.delete(path) == (model.pop(path, None) is not None)
+
+    for path in PATHS:
+        assert root.get(path) == model.get(path)
+    for directory in ("", "a/", "a/b/", "b/x/"):
+        assert root.list(directory) == names(model, directory)
+    assert bool(view.records) == bool(model)
+
+
+def test_no_name_and_no_value_stands_in_clear() -> None:
+    view = DictView()
+    Directory(view, BARRIER, ROOT).put("visible-directory/visible-name", b"visible-value")
+
+    stored = b"".join(key + value for key, value in view.records.items())
+
+    assert b"visible" not in stored
+
+
+def test_a_record_swapped_with_another_does_not_open() -> None:
+    view = DictView()
+    root = Directory(view, BARRIER, ROOT)
+    root.put("a", b"1")
+    root.put("b", b"2")
+    first, second = sorted(view.records)
+    view.records[first], view.records[second] = view.records[second], view.records[first]
+
+    with pytest.raises(Corrupt):
+        root.get("a")
+
+
+def test_a_large_directory_is_emptied_in_pieces() -> None:
+    view = DictView()
+    root = Directory(view, BARRIER, ROOT)
+    for number in range(50):
+        root.put(f"doomed/{number % 5}/{number}", b"x")
+    root.put("kept", b"x")
+
+    pieces = 1
+    while not root.walk_delete("doomed", limit=7):
+        pieces += 1
+
+    assert pieces > 5
+    assert root.list() == ["kept"]
+    assert len(view.records) == 1
+
+
+def test_a_name_over_its_bound_is_refused() -> None:
+    with pytest.raises(TooLarge):
+        Directory(DictView(), BARRIER, ROOT).put("x" * (NAME_BYTES_MAX + 1), b"")

@@ -140,6 +140,7 @@ class Response(Struct):
     is_doubled: bool = False  # each key of `data` also stands at the top level (sys/mounts …)
     is_absent: bool = False  # nothing is there, yet there is something to say about it (a deleted version)
     is_accepted: bool = False  # the work goes on after the answer
+    batch_failure_code: int = 0  # some items of a batch were wrong: answered with this code (400, or the client's choice)
     condition: str = ""  # sys/health alone: "active", "standby", "sealed", "uninitialized", "removed"
     raw: bytes | None = None  # a body that is no JSON (metrics in Prometheus' form), with its content type
     content_type: str = ""
@@ -207,6 +208,16 @@ class Context(Protocol):
 
     def warn(self, text: str) -> None:
         """Add a warning to the answer."""
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Run pure arithmetic that takes longer than 5 ms (key generation, password hashing); coroutines only."""
+
+    async def atomically(self, step: "Callable[[Context], Response]") -> Response:
+        """Run `step` as one atomic step of its own on the newest state, and return its answer once that is committed.
+
+        How a coroutine changes state: what it put through its own `storage` before or after waiting would be lost. The
+        token is checked anew, for it may have ended meanwhile.
+        """
 
 
 class Declaration(Struct, frozen=True):

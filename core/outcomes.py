@@ -34,6 +34,7 @@ class _Wire(Struct, array_like=True, omit_defaults=True):
     warnings: list[str] = []
     flags: list[bool] = []
     condition: str = ""
+    batch_failure_code: int = 0
 
 
 def encode(outcome: Outcome) -> bytes:
@@ -50,6 +51,7 @@ def encode(outcome: Outcome) -> bytes:
             warnings=outcome.warnings,
             flags=flags,
             condition=outcome.condition,
+            batch_failure_code=outcome.batch_failure_code,
         )
     )
 
@@ -76,6 +78,7 @@ def decode(encoded: bytes) -> Outcome:
         is_absent=absent,
         is_accepted=accepted,
         condition=wire.condition,
+        batch_failure_code=wire.batch_failure_code,
     )
 
 

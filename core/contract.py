@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from enum import Enum
+from enum import StrEnum
 from typing import Any, ClassVar, Final, Protocol, TypeVar, overload
 
 import msgspec
@@ -28,7 +28,7 @@ T = TypeVar("T")
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
-class Operation(str, Enum):
+class Operation(StrEnum):
     """What a client wants done. POST and PUT arrive as UPDATE; policy decides between create and update by existence."""
 
     READ = "read"
@@ -140,7 +140,9 @@ class Response(Struct):
     is_doubled: bool = False  # each key of `data` also stands at the top level (sys/mounts …)
     is_absent: bool = False  # nothing is there, yet there is something to say about it (a deleted version)
     is_accepted: bool = False  # the work goes on after the answer
-    batch_failure_code: int = 0  # some items of a batch were wrong: answered with this code (400, or the client's choice)
+    batch_failure_code: int = (
+        0  # some items of a batch were wrong: answered with this code (400, or the client's choice)
+    )
     condition: str = ""  # sys/health alone: "active", "standby", "sealed", "uninitialized", "removed"
     raw: bytes | None = None  # a body that is no JSON (metrics in Prometheus' form), with its content type
     content_type: str = ""
@@ -192,9 +194,13 @@ class Context(Protocol):
         """This mount's storage; read-only in an operation that does not write."""
 
     @property
-    def request(self) -> Request: ...
+    def request(self) -> Request:
+        """What is being answered."""
+
     @property
-    def mount(self) -> MountInfo: ...
+    def mount(self) -> MountInfo:
+        """Where the engine is mounted."""
+
     @property
     def token(self) -> TokenView | None:
         """The token used; None in an unauthenticated operation."""
@@ -212,7 +218,7 @@ class Context(Protocol):
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Run pure arithmetic that takes longer than 5 ms (key generation, password hashing); coroutines only."""
 
-    async def atomically(self, step: "Callable[[Context], Response]") -> Response:
+    async def atomically(self, step: Callable[[Context], Response]) -> Response:
         """Run `step` as one atomic step of its own on the newest state, and return its answer once that is committed.
 
         How a coroutine changes state: what it put through its own `storage` before or after waiting would be lost. The
@@ -257,8 +263,12 @@ def operation(
     Args:
         pattern: "keys/{name}": `{name}` is one segment without a slash; `{path...}` is the rest, slashes included, and
             may be empty only for LIST.
-        read, update, patch, delete, list: True, or the Struct that describes the fields (body, or query for read, delete
-            and list); the handler takes it as keyword `body`.
+        read: True, or the Struct that describes the fields; the handler takes it as keyword `body`. They come from the
+            query for read, delete and list, from the body for the others.
+        update: likewise.
+        patch: likewise.
+        delete: likewise.
+        list: likewise.
         writes: whether it can change state (it then runs on the leader); by default all but read and list do.
         authenticated: False for the few paths that take no token.
         sudo: the policy must also grant `sudo`.

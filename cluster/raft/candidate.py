@@ -1,8 +1,8 @@
 """Standing for election: the pre-vote (dissertation, section 9.6), the vote, and what comes meanwhile.
 
-Rules kept here: nobody campaigns over a committed membership change that it has not applied; a candidate counts its own
-vote only when it is durable (it is a message to itself, among those that wait for the disk); the first answer of a peer
-counts.
+Rules kept here: nobody campaigns over a committed membership change that it has not applied, nor within its own promise
+to a leader, unless that leader asks for it; a candidate counts its own vote only when it is durable (it is a message to
+itself, among those that wait for the disk); the first answer of a peer counts.
 """
 
 from __future__ import annotations
@@ -24,12 +24,19 @@ def hup(raft: Raft, *, transfer: bool = False) -> None:
         raft.note(MessageIgnored(None, raft.id, "it leads already"))
     elif not raft.is_promotable():
         raft.note(MessageIgnored(None, raft.id, "it cannot lead"))
+    elif not transfer and _owes_silence(raft):
+        raft.note(MessageIgnored(None, raft.id, "promised the leader not to campaign"))
     elif raft.log.has_unapplied_conf_change():
         raft.note(MessageIgnored(None, raft.id, "a committed membership change waits to be applied"))
     elif transfer or not raft.config.pre_vote:
         _campaign(raft, transfer=transfer)
     else:
         _pre_campaign(raft)
+
+
+def _owes_silence(raft: Raft) -> bool:
+    """Whether a leader's lease may lean on this node's standing still; without a time L of its own, none does."""
+    return raft.config.lease_ticks is not None and raft.has_promised and not raft.tracker.is_singleton
 
 
 def _pre_campaign(raft: Raft) -> None:

@@ -256,7 +256,7 @@ class Raft:
 
     def _accept_higher_term(self, message: Message) -> bool:
         kind = message.kind
-        if kind in _VOTES and not message.forced and self._has_promised():
+        if kind in _VOTES and not message.forced and self.has_promised:
             # The promise comes before the term: a node that cannot win must not even raise terms.
             self.ignored(message, "promised the leader not to vote")
             return False
@@ -277,11 +277,20 @@ class Raft:
         else:
             self.ignored(message, "of an earlier term")
 
-    def _has_promised(self) -> bool:
-        """Whether this node still owes a leader (or, after a start, one it may have forgotten) not to help another."""
-        if self._promise_ticks > 0:
-            return True
-        return self.config.check_quorum and self.leader != NO_NODE and self.election_elapsed < self._lease_ticks
+    @property
+    def has_promised(self) -> bool:
+        """Whether this node still owes a leader (or, after a start, one it may have forgotten) not to help another.
+
+        The promise has a clock of its own: a later term, learnt from a third node, makes this one forget who leads, but
+        the leader of the earlier term may still lean on what it was promised. A leader helps nobody until CheckQuorum
+        deposes it, or a peer that can be heard but cannot hear would take its place again and again.
+        """
+        return self._promise_ticks > 0 or (self.role is Role.LEADER and self.config.check_quorum)
+
+    def promise(self) -> None:
+        """Promise a leader that was just heard not to help another for L."""
+        if self.config.check_quorum:
+            self._promise_ticks = max(self._promise_ticks, self._lease_ticks)
 
     def tick(self) -> None:
         """Let one tick pass."""
@@ -382,6 +391,7 @@ class Raft:
             self._events.append(MessageIgnored(None, self.id, "lease reads lean on the leader being remembered"))
             return
         self.leader = NO_NODE
+        self._promise_ticks = 0
 
     def report_unreachable(self, peer: int) -> None:
         """Say that a message to a peer could not be sent."""
@@ -411,6 +421,7 @@ class Raft:
     def resigned(self) -> None:
         """Take in that the leader has resigned: it is owed nothing any more, and somebody should campaign soon."""
         self.leader = NO_NODE
+        self._promise_ticks = 0
         self.election_elapsed = 0
         self.randomized_election_ticks = 1 + self._random.randrange(max(1, self._lease_ticks // 4))
 
@@ -428,7 +439,9 @@ class Raft:
         assert self.role is not Role.LEADER, "a leader does not campaign"
         self.tracker.votes.clear()
         self.role = Role.PRE_CANDIDATE
-        self.leader = NO_NODE  # or this node's own promise would refuse the others' pre-votes
+        # Or this node's own promise would refuse the others' pre-votes: whoever campaigns has given it up.
+        self.leader = NO_NODE
+        self._promise_ticks = 0
         self._events.append(BecamePreCandidate(self.term))
 
     def become_candidate(self) -> None:

@@ -27,7 +27,7 @@ def answer_vote(raft: Raft, message: Message) -> None:
     is_pre_vote = message.kind is MessageKind.PRE_VOTE
     may_vote = (
         raft.vote == message.source
-        or (raft.vote == NO_NODE and raft.leader == NO_NODE)
+        or (raft.vote == NO_NODE and raft.leader == NO_NODE and (message.forced or not raft.has_promised))
         or (is_pre_vote and message.term > raft.term)
     )
     granted = may_vote and raft.log.is_up_to_date(message.index, message.log_term)
@@ -67,8 +67,8 @@ def step(raft: Raft, message: Message) -> None:
 
 def _hear_leader(raft: Raft, message: Message) -> None:
     raft.election_elapsed = 0
-    if raft.leader != message.source:
-        raft.leader = message.source
+    raft.promise()
+    raft.leader = message.source
     if raft.randomized_election_ticks < raft.config.election_ticks:
         raft.draw_election_timeout()  # a hint that the leader was gone is void now
 

@@ -111,7 +111,7 @@ def vote_twice() -> AbstractContextManager[None]:
 
 def promise_forgotten_at_a_restart() -> AbstractContextManager[None]:
     """A node votes right after its start, although a leader leans on its promise; and one that keeps none at all."""
-    return _replaced(Raft, "_has_promised", lambda self: False)  # noqa: ARG005  (as above)
+    return _replaced(Raft, "has_promised", property(lambda self: False))  # noqa: ARG005  (as above)
 
 
 def lease_after_a_transfer() -> AbstractContextManager[None]:

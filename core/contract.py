@@ -364,6 +364,11 @@ class Engine:
         del ctx, path
         return None
 
+    def login_alias(self, ctx: Context, path: str) -> str:
+        """Return whom a login on this path names, so that failures are counted; empty where it is no login."""
+        del ctx, path
+        return ""
+
 
 def _compile(pattern: str) -> re.Pattern[str]:
     parts = re.split(r"\{(\w+)(\.\.\.)?\}", pattern)

@@ -20,6 +20,10 @@ class InvalidRequest(RequestError):
     """The request itself is wrong: its body, a parameter, or what it asks for in this state."""
 
 
+class InvalidCredentials(InvalidRequest):
+    """A login that is wrong. It counts towards the lockout of whoever it named."""
+
+
 class PermissionDenied(RequestError):
     """No valid token, or its policies do not allow this."""
 

@@ -9,9 +9,11 @@ from conclave.core.contract import Engine
 from conclave.engines.cubbyhole import Cubbyhole
 from conclave.engines.kv import Kv
 from conclave.engines.kv1 import KvV1
+from conclave.engines.transit import Transit
 
 REGISTRY: Final[dict[str, type[Engine]]] = {
     "cubbyhole": Cubbyhole,
     "kv": KvV1,
     "kv-v2": Kv,
+    "transit": Transit,
 }

@@ -3,8 +3,12 @@
 from typing import Final
 
 from conclave.core.contract import Engine
+from conclave.methods.approle import AppRole
 from conclave.methods.tokens import TokenMethod
+from conclave.methods.userpass import Userpass
 
 REGISTRY: Final[dict[str, type[Engine]]] = {
+    "approle": AppRole,
     "token": TokenMethod,
+    "userpass": Userpass,
 }

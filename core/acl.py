@@ -129,9 +129,17 @@ class Acl:
         if self.is_root:
             return ["root"]
         found = self._find(path)
-        if found is None or found.is_denied or not found.capabilities:
-            return ["deny"]
-        return sorted(found.capabilities)
+        return ["deny"] if found is None else _shown(found)
+
+    def described(self) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+        """Return the sorted capabilities of exact paths, and of prefixes (without their `*`); rules with `+` are left out."""
+        exact = {path: _shown(permissions) for path, permissions in self._exact.items()}
+        prefixes = {
+            pattern.path[:-1]: _shown(pattern.permissions)
+            for pattern in self._patterns
+            if "+" not in pattern.path.split("/")
+        }
+        return exact, prefixes
 
     def reaches(self, prefix: str) -> bool:
         """Whether anything at all is allowed at or below `prefix` ("secret/")."""
@@ -160,6 +168,10 @@ class Acl:
         if exact is not None:
             return exact
         return next((pattern.permissions for pattern in self._patterns if pattern.matches(path)), None)
+
+
+def _shown(permissions: Permissions) -> list[str]:
+    return ["deny"] if permissions.is_denied or not permissions.capabilities else sorted(permissions.capabilities)
 
 
 class _Missing:

@@ -12,14 +12,16 @@ The messages are those of Go's JSON reader where clients may match them. Source:
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final, get_type_hints
+from typing import Any, Final, TypeVar, get_type_hints
 
 import msgspec
 from msgspec import Raw, Struct
 
 from conclave.core.contract import Operation, Request
-from conclave.core.durations import SECONDS_KIND, parse_seconds
+from conclave.core.durations import SECONDS_KIND, SIGNED_SECONDS_KIND, parse_seconds
 from conclave.core.errors import InvalidRequest, TooLarge
+
+S = TypeVar("S", bound=Struct)
 
 VALUE_BYTES_MAX: Final = 1 << 20
 """The largest value that a secrets engine keeps: 1 MiB, as in Vault."""
@@ -225,12 +227,25 @@ def decode_fields(struct_type: type[Struct], request: Request) -> tuple[Struct, 
     Raises:
         InvalidRequest: the body is no object, or a field does not convert; the text names it.
     """
-    declared = _fields.get(struct_type)
-    if declared is None:
-        declared = _fields[struct_type] = _describe(struct_type)
     given: Mapping[str, Any]
     is_body = request.operation in (Operation.CREATE, Operation.UPDATE, Operation.PATCH)
     given = (_decode(_RAW_OBJECT, request.body) or {}) if is_body else request.query
+    return _fill(struct_type, given, is_json=is_body)
+
+
+def convert_fields(struct_type: type[S], given: Mapping[str, Any]) -> S:
+    """Return fields that a client gave as plain values within another field (a mount's `config`); unknown ones are ignored.
+
+    Raises:
+        InvalidRequest: a field does not convert; the text names it.
+    """
+    return _fill(struct_type, given, is_json=False)[0]
+
+
+def _fill(struct_type: type[S], given: Mapping[str, Any], *, is_json: bool) -> tuple[S, list[str]]:
+    declared = _fields.get(struct_type)
+    if declared is None:
+        declared = _fields[struct_type] = _describe(struct_type)
     values: dict[str, Any] = {}
     unknown: list[str] = []
     for name, value in given.items():
@@ -238,22 +253,22 @@ def decode_fields(struct_type: type[Struct], request: Request) -> tuple[Struct, 
         if field is None:
             unknown.append(name)
             continue
-        plain = _PLAIN.decode(value) if is_body and not field.is_raw else value
+        plain = _PLAIN.decode(value) if is_json and not field.is_raw else value
         if plain is not None:
-            values[field.attribute] = _convert(field, plain, is_body)
+            values[field.attribute] = _convert(field, plain)
     for field in declared.values():
         if field.is_required and field.attribute not in values:
             raise InvalidRequest(f"missing required parameter {field.name!r}")
     return struct_type(**values), sorted(unknown)
 
 
-def _convert(field: _Field, value: Any, is_body: bool) -> Any:
-    prefix = "" if is_body else "Field validation failed: "
+def _convert(field: _Field, value: Any) -> Any:
     try:
         converted = field.convert(value)
         return converted if field.is_raw else msgspec.convert(converted, field.type)
     except (ValueError, TypeError) as error:  # msgspec's ValidationError is a ValueError
-        raise InvalidRequest(f'{prefix}error converting input for field "{field.name}": {error}') from None
+        problem = f'error converting input for field "{field.name}": {error}'
+        raise InvalidRequest(f"Field validation failed: {problem}") from None
 
 
 def _describe(struct_type: type[Struct]) -> dict[str, _Field]:
@@ -284,19 +299,22 @@ def _bare(kind: msgspec.inspect.Type) -> msgspec.inspect.Type:
     return kind
 
 
-def _is_seconds(kind: msgspec.inspect.Type) -> bool:
+def _special_kind(kind: msgspec.inspect.Type) -> str:
+    """Return what the type's metadata calls it, however deep they lie; "" for nothing."""
     while isinstance(kind, msgspec.inspect.Metadata):
-        if (kind.extra or {}).get("kind") == SECONDS_KIND:
-            return True
+        name = (kind.extra or {}).get("kind")
+        if isinstance(name, str):
+            return name
         kind = kind.type
     if isinstance(kind, msgspec.inspect.UnionType):
-        return any(_is_seconds(each) for each in kind.types)
-    return False
+        return next(filter(None, map(_special_kind, kind.types)), "")
+    return ""
 
 
 def _converter(kind: msgspec.inspect.Type) -> Callable[[Any], Any]:
-    if _is_seconds(kind):
-        return _to_seconds
+    special = _special_kind(kind)
+    if special in _SPECIAL_CONVERTERS:
+        return _SPECIAL_CONVERTERS[special]
     bare = _bare(kind)
     if isinstance(bare, msgspec.inspect.ListType):
         element = _converter(bare.item_type)
@@ -367,6 +385,13 @@ def _to_float(value: Any) -> float:
 
 
 def _to_seconds(value: Any) -> int:
+    seconds = _to_signed_seconds(value)
+    if seconds < 0:
+        raise ValueError(f"cannot provide negative value '{value}'")
+    return seconds
+
+
+def _to_signed_seconds(value: Any) -> int:
     if isinstance(value, (str, int, float)) and not isinstance(value, bool):
         return parse_seconds(value)
     raise _mismatch("time.Duration", value)
@@ -398,6 +423,10 @@ def _to_string_map(value: Any) -> dict[str, str]:
     return {key.strip(): text.strip() for key, _, text in pairs}
 
 
+_SPECIAL_CONVERTERS: Final[dict[str, Callable[[Any], Any]]] = {
+    SECONDS_KIND: _to_seconds,
+    SIGNED_SECONDS_KIND: _to_signed_seconds,
+}
 _CONVERTERS: Final[dict[type[msgspec.inspect.Type], Callable[[Any], Any]]] = {
     msgspec.inspect.StrType: _to_string,
     msgspec.inspect.IntType: _to_int,

@@ -16,7 +16,10 @@ DURATION_NS_MAX: Final = 2**63 - 1
 
 SECONDS_KIND: Final = "seconds"
 Seconds: TypeAlias = Annotated[int, Meta(extra={"kind": SECONDS_KIND})]
-"""A field that takes "1h", "3600" or 3600 and holds whole seconds."""
+"""A field that takes "1h", "3600" or 3600 and holds whole seconds, 0 or more."""
+SIGNED_SECONDS_KIND: Final = "signed seconds"
+SignedSeconds: TypeAlias = Annotated[int, Meta(extra={"kind": SIGNED_SECONDS_KIND})]
+"""The same where less than 0 has a meaning."""
 
 _UNITS_NS: Final = {
     "ns": 1,

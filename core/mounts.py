@@ -4,7 +4,8 @@ One record a mount, under its path; a mount's own data hangs on its `uuid`, so m
 removing one makes it unreachable at once, whatever it holds (what it held is emptied in the background, see
 `core/revocation.py`). Auth methods are mounts too, below `auth/`.
 
-`sys/`, `cubbyhole/` and `auth/token/` always exist and cannot be removed or moved. No mount lies inside another.
+`sys/`, `cubbyhole/`, `identity/` and `auth/token/` always exist and cannot be removed or moved. No mount lies inside
+another.
 Source: Vault's API pages "sys/mounts" and "sys/auth"; texts and shapes recorded from a real server.
 """
 
@@ -22,16 +23,18 @@ from conclave.core.errors import InvalidRequest
 AUTH_PREFIX: Final = "auth/"
 SYSTEM_PATH: Final = "sys/"
 CUBBYHOLE_PATH: Final = "cubbyhole/"
+IDENTITY_PATH: Final = "identity/"
 TOKEN_PATH: Final = "auth/token/"  # noqa: S105  (no password: a path)
-RESERVED_PREFIXES: Final = ("audit/", AUTH_PREFIX, CUBBYHOLE_PATH, SYSTEM_PATH)
+RESERVED_PREFIXES: Final = ("audit/", AUTH_PREFIX, CUBBYHOLE_PATH, IDENTITY_PATH, SYSTEM_PATH)
 """Below these no secrets engine can be mounted."""
-FIXED_PATHS: Final = frozenset({SYSTEM_PATH, CUBBYHOLE_PATH, TOKEN_PATH})
+FIXED_PATHS: Final = frozenset({SYSTEM_PATH, CUBBYHOLE_PATH, IDENTITY_PATH, TOKEN_PATH})
 PATH_CHARACTERS_MAX: Final = 1024
 """The longest path of a mount."""
 
 RUNNING_VERSION: Final = "v0.1.0+builtin.conclave"
 """What is told as the version of each engine: all of them come with the server."""
-_UNVERSIONED: Final = frozenset({"system", "cubbyhole", "token"})  # Vault tells no deprecation status of these
+BUILT_IN_TYPES: Final = frozenset({"system", "cubbyhole", "identity", "token"})
+"""Types of which there is one mount, made with the vault. Vault tells no deprecation status of these."""
 
 
 class Mount(Struct, array_like=True, frozen=True):
@@ -100,7 +103,7 @@ class Mount(Struct, array_like=True, frozen=True):
             "type": self.type,
             "uuid": self.uuid,
         }
-        if self.type not in _UNVERSIONED:
+        if self.type not in BUILT_IN_TYPES:
             described["deprecation_status"] = "supported"
         return described
 
@@ -193,8 +196,35 @@ class MountTable:
         check_path(mount.path)
         for other in self.all():
             if mount.path.startswith(other.path) or other.path.startswith(mount.path):
-                raise InvalidRequest(f"path is already in use at {other.path}")
+                raise InvalidRequest(f"path is already in use at {other.table_path}")
         self.put(mount)
+
+    def move(self, source: str, target: str) -> Mount:
+        """Move a mount with all that it holds, and return it as it was.
+
+        Args:
+            source: full path of the mount ("secret/", "auth/approle/").
+            target: likewise, where it is to be.
+
+        Raises:
+            InvalidRequest: there is none, it must stay, or the target cannot be had.
+        """
+        if source in FIXED_PATHS:
+            raise InvalidRequest(f'cannot remount "{source}"')
+        if source.startswith(AUTH_PREFIX) and not target.startswith(AUTH_PREFIX):
+            raise InvalidRequest(f'cannot remount auth mount to non-auth mount "{target}"')
+        if _is_reserved(target) or (target.startswith(AUTH_PREFIX) and not source.startswith(AUTH_PREFIX)):
+            raise InvalidRequest(f"cannot remount to destination {target}")
+        check_path(target)
+        mount = self.at(source)
+        if mount is None:
+            raise InvalidRequest(f'no matching mount at "{source}"')
+        for other in self.all():
+            if target.startswith(other.path) or other.path.startswith(target):
+                raise InvalidRequest(f'path already in use at "{other.path}"')
+        self._storage.delete(_name(source))
+        self.put(msgspec.structs.replace(mount, path=target))
+        return mount
 
     def remove(self, path: str) -> Mount | None:
         """Remove the mount at this path and return it; None if there is none.
@@ -204,7 +234,7 @@ class MountTable:
         """
         if path in FIXED_PATHS:
             raise InvalidRequest(
-                f"cannot unmount {path!r}"
+                f'cannot unmount "{path}"'
                 if not path.startswith(AUTH_PREFIX)
                 else "token credential backend cannot be disabled"
             )
@@ -227,7 +257,7 @@ def new_mount(path: str, kind: str, random: Random, now_ns: int, options: Mappin
         uuid=new_uuid(random),
         accessor=f"{prefix}_{random(4).hex()}",
         created_ns=now_ns,
-        options=given if given or kind not in _UNVERSIONED else None,
+        options=given if given or kind not in BUILT_IN_TYPES else None,
     )
 
 
@@ -237,21 +267,25 @@ def check_path(path: str) -> None:
     Raises:
         InvalidRequest: it is reserved, or no path.
     """
-    table_path = path.removeprefix(AUTH_PREFIX) if path.startswith(AUTH_PREFIX) else path
+    table_path = path.removeprefix(AUTH_PREFIX)
+    if _is_reserved(path):
+        raise InvalidRequest(f'cannot mount "{path}"')
     if table_path in ("", "/"):
         raise InvalidRequest("backend path must be specified")
     if len(path) > PATH_CHARACTERS_MAX:
         raise InvalidRequest(f"a mount's path has at most {PATH_CHARACTERS_MAX} characters")
     if any(segment.strip() in ("", ".", "..") or not segment.isprintable() for segment in table_path[:-1].split("/")):
         raise InvalidRequest(f'invalid mount path "{path}"')
-    if not path.startswith(AUTH_PREFIX) and table_path.startswith(RESERVED_PREFIXES):
-        raise InvalidRequest(f'cannot mount under "{table_path.partition("/")[0]}/"')
+
+
+def _is_reserved(path: str) -> bool:
+    return path == AUTH_PREFIX or (not path.startswith(AUTH_PREFIX) and path.startswith(RESERVED_PREFIXES))
 
 
 def normalize(path: str, *, is_auth: bool) -> str:
     """Return the full path of a mount as clients name it: "secret" → "secret/", and "approle" → "auth/approle/"."""
     path = path.strip("/")
-    return (AUTH_PREFIX if is_auth else "") + (path + "/" if path else "")
+    return (AUTH_PREFIX if is_auth else "") + (f"{path}/" if path else "")
 
 
 def _name(path: str) -> str:

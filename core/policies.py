@@ -16,6 +16,7 @@ import base64
 import binascii
 from collections.abc import Iterable
 from typing import Final, NoReturn
+from urllib.parse import quote, unquote
 
 from msgspec import Struct
 
@@ -26,10 +27,12 @@ from conclave.core.errors import InvalidRequest
 
 ROOT: Final = "root"
 DEFAULT: Final = "default"
+RESERVED: Final = frozenset({ROOT, "response-wrapping"})
+"""Names of policies that are not stored and that nobody can write or delete."""
+NAME_CHARACTERS_MAX: Final = 512
+"""The longest name of a policy."""
 
-CAPABILITIES: Final = frozenset(
-    {"create", "read", "update", "patch", "delete", "list", "scan", "sudo", "deny", "subscribe", "recover"}
-)
+CAPABILITIES: Final = frozenset({"create", "read", "update", "patch", "delete", "list", "scan", "sudo", "deny"})
 _LEGACY: Final = {
     "deny": frozenset({"deny"}),
     "read": frozenset({"read", "list"}),
@@ -104,6 +107,7 @@ class StoredPolicy(Struct, frozen=True, array_like=True):
     text: str
     version: int
     modified_ns: int
+    cas_required: bool = False
 
 
 ROOT_POLICY: Final = Policy(ROOT, ())
@@ -270,7 +274,7 @@ class PolicyStore:
         name = _clean(name)
         if name == ROOT:
             return StoredPolicy(ROOT, "", 0, 0)
-        return self._storage.get(name, StoredPolicy)
+        return self._storage.get(_record_name(name), StoredPolicy) if name else None
 
     def exists(self, name: str) -> bool:
         """Whether there is such a policy."""
@@ -287,23 +291,37 @@ class PolicyStore:
         """Return those of these policies that exist, parsed."""
         return [policy for policy in map(self.load, names) if policy is not None]
 
-    def write(self, name: str, text: str, now_ns: int) -> None:
+    def write(
+        self, name: str, text: str, now_ns: int, *, cas: int | None = None, cas_required: bool | None = None
+    ) -> None:
         """Create or replace a policy.
 
+        Args:
+            name: in any case; kept in lower case.
+            text: HCL or JSON, possibly in base64.
+            now_ns: when.
+            cas: the version that this one replaces, below 0 if there must be none; None if it does not matter.
+            cas_required: whether later writes must say `cas`; None leaves it as it is.
+
         Raises:
-            InvalidRequest: the name is not to be had, or the document is wrong.
+            InvalidRequest: the name is not to be had, the document is wrong, or another version is there.
         """
         name = _clean(name)
-        if name == ROOT:
-            raise InvalidRequest('cannot update "root" policy')
+        if name in RESERVED:
+            raise InvalidRequest(f'cannot update "{name}" policy')
         if not text:
             raise InvalidRequest("'policy' parameter not supplied or empty")
-        if not name or "/" in name:
-            raise InvalidRequest("policy name must not be empty nor contain a slash")
+        if not 0 < len(name) <= NAME_CHARACTERS_MAX:
+            raise InvalidRequest(f"a policy's name has 1 to {NAME_CHARACTERS_MAX} characters")
         text = decode_text(text)
         parse_policy(name, text)
-        before = self._storage.get(name, StoredPolicy)
-        self._storage.put(name, StoredPolicy(name, text, before.version + 1 if before else 1, now_ns))
+        before = self.read(name) or StoredPolicy(name, "", 0, 0)
+        is_required = before.cas_required if cas_required is None else cas_required
+        if cas is None and is_required:
+            raise InvalidRequest("check-and-set parameter required for this call")
+        if cas is not None and max(cas, 0) != before.version:
+            raise InvalidRequest(f"check-and-set parameter {cas} did not match the current version {before.version}")
+        self._storage.put(_record_name(name), StoredPolicy(name, text, before.version + 1, now_ns, is_required))
 
     def delete(self, name: str) -> None:
         """Remove a policy, if it is there.
@@ -312,16 +330,22 @@ class PolicyStore:
             InvalidRequest: it is one of the two that must exist.
         """
         name = _clean(name)
-        if name == ROOT:
-            raise InvalidRequest('cannot delete "root" policy')
+        if name in RESERVED:
+            raise InvalidRequest(f'cannot delete "{name}" policy')
         if name == DEFAULT:
             raise InvalidRequest("cannot delete default policy")
-        self._storage.delete(name)
+        if name:
+            self._storage.delete(_record_name(name))
 
     def names(self) -> list[str]:
         """Return all names, sorted, `root` included."""
-        return sorted([*self._storage.list(), ROOT])
+        return sorted([*map(unquote, self._storage.list()), ROOT])
 
 
 def _clean(name: str) -> str:
     return name.lower().strip("/")
+
+
+def _record_name(name: str) -> str:
+    """Return a policy's record name: flat, whatever the policy's own name."""
+    return quote(name, safe="")

@@ -2,7 +2,7 @@
 
 Ending one token is a handful of records whatever hangs on it: its tree is dead at once (see `core/tokens.py`), and the
 rest is cleared by `clear_step` and `empty_step`, a bounded number of records at a time, each piece an entry of its own,
-resumable from the state alone: what is still there is what is still to do.
+resumable from the state alone: what is still there is what is still to do. Ending all leases below a prefix is one record.
 """
 
 from typing import Final
@@ -10,10 +10,11 @@ from typing import Final
 from msgspec import Struct
 
 from conclave.core.cubbyholes import cubbyhole_of
+from conclave.core.errors import TooManyRequests
 from conclave.core.leases import LeaseKind, LeaseRecord, Leases
 from conclave.core.mounts import CUBBYHOLE_PATH, MountTable
 from conclave.core.services import AREA_DOOMED, AREA_LEASES, AREA_MOUNTS, AREA_TOKENS, Services
-from conclave.core.tokens import BarrierSealer, TokenRecord, Tokens
+from conclave.core.tokens import ENDED_PREFIXES, BarrierSealer, EndedPrefix, EndedPrefixes, TokenRecord, Tokens
 
 EXPIRED_MAX: Final = 64
 """How many leases one background step ends."""
@@ -21,6 +22,10 @@ CLEARED_MAX: Final = 64
 """How many tokens one background step clears away."""
 EMPTIED_MAX: Final = 512
 """How many records of a doomed directory one background step deletes."""
+REVOKED_AT_ONCE_MAX: Final = 32
+"""How many leases a revocation by prefix clears before it is answered; the others are dead, and cleared later."""
+ENDED_PREFIXES_MAX: Final = 64
+"""How many prefixes can wait to be cleared; each lookup of a token compares with all of them."""
 
 
 class Doomed(Struct, array_like=True, frozen=True):
@@ -89,6 +94,40 @@ def revoke_lease(services: Services, lease: LeaseRecord) -> None:
     leases_of(services).remove(lease.id)
 
 
+def lookup_lease(services: Services, lease_id: str) -> LeaseRecord | None:
+    """Return a lease that is not over; None if there is none."""
+    lease = leases_of(services).lookup(lease_id)
+    ended = services.area(AREA_TOKENS).get(ENDED_PREFIXES, EndedPrefixes)
+    if lease is None or lease.expires_ns <= services.now_ns:
+        return None
+    return None if ended is not None and ended.cover(lease.id, lease.issued_ns) else lease
+
+
+def revoke_prefix(services: Services, prefix: str) -> None:
+    """End all leases below a prefix: at once in effect, a first piece also in their records.
+
+    Args:
+        services: in a transaction that writes.
+        prefix: with or without a slash at its end; it may also be the id of one lease.
+
+    Raises:
+        TooManyRequests: too many prefixes wait to be cleared.
+    """
+    lease = leases_of(services).lookup(prefix)
+    if lease is not None:
+        revoke_lease(services, lease)
+    prefix = prefix.rstrip("/") + "/"
+    if not services.area(AREA_LEASES).directory.exists(prefix):
+        return
+    storage = services.area(AREA_TOKENS)
+    ended = storage.get(ENDED_PREFIXES, EndedPrefixes) or EndedPrefixes()
+    others = [each for each in ended.prefixes if each.prefix != prefix]
+    if len(others) >= ENDED_PREFIXES_MAX:
+        raise TooManyRequests("too many revocations by prefix are under way; try again later")
+    storage.put(ENDED_PREFIXES, EndedPrefixes([EndedPrefix(prefix, services.now_ns, [(prefix, b"")]), *others]))
+    _clear_prefix(services, REVOKED_AT_ONCE_MAX)
+
+
 def _forget(services: Services, record: TokenRecord) -> None:
     """Remove what belongs to one token besides its record."""
     leases_of(services).remove(record.lease_id)
@@ -117,7 +156,11 @@ def expire_due(services: Services, limit: int = EXPIRED_MAX) -> int:
 
 
 def clear_step(services: Services, limit: int = CLEARED_MAX) -> int:
-    """Clear away what is left of ended tokens: spent ones themselves, and children of ended ones."""
+    """Clear away what is left of ended tokens and leases: spent ones themselves, children, those below ended prefixes."""
+    return _clear_token(services, limit) or _clear_prefix(services, limit)
+
+
+def _clear_token(services: Services, limit: int) -> int:
     tokens = tokens_of(services)
     storage = services.area(AREA_TOKENS)
     for name in tokens.ending(storage, 1):
@@ -143,6 +186,34 @@ def _end_child(services: Services, name: str, parent: str, *, is_spared: bool) -
         revoke_token(services, child)
     else:
         storage.delete(f"child/{parent}/{name}")
+
+
+def _clear_prefix(services: Services, limit: int) -> int:
+    """Revoke some leases of the first ended prefix; forget the prefix when it has been walked to its end."""
+    storage = services.area(AREA_TOKENS)
+    ended = storage.get(ENDED_PREFIXES, EndedPrefixes)
+    if ended is None:
+        return 0
+    first, *others = ended.prefixes
+    walk = list(first.walk)
+    looked_at = 0
+    while walk and looked_at < limit:
+        path, cursor = walk.pop()
+        names, cursor = services.area(AREA_LEASES).directory.list_piece(path, cursor, limit - looked_at)
+        looked_at += max(1, len(names))
+        if cursor:
+            walk.append((path, cursor))
+        walk.extend((path + name, b"") for name in names if name.endswith("/"))
+        for name in names:
+            lease = None if name.endswith("/") else leases_of(services).lookup(path + name)
+            if lease is not None and lease.issued_ns <= first.time_ns:
+                revoke_lease(services, lease)
+    left = [EndedPrefix(first.prefix, first.time_ns, walk), *others] if walk else others
+    if left:
+        storage.put(ENDED_PREFIXES, EndedPrefixes(left))
+    else:
+        storage.delete(ENDED_PREFIXES)
+    return looked_at
 
 
 def empty_step(services: Services, limit: int = EMPTIED_MAX) -> int:

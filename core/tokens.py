@@ -8,8 +8,11 @@ lie two indexes: accessor → name, and parent → children. A batch token has n
   is cleared away in bounded pieces by `core/revocation.py`.
 * A token may be ended without its children: its record then stays behind as `is_released`, useless itself, until the
   children have been made orphans one by one.
+* All tokens that came by one mount are ended at once by one record, `ended-prefixes`: what is issued before its time and
+  has a lease below its prefix is dead, however many there are.
 
-Area `tokens`: `<name>` the records, `accessor/<accessor>`, `child/<parent>/<name>`, `ending/<name>` what is to be cleared.
+Area `tokens`: `<name>` the records, `accessor/<accessor>`, `child/<parent>/<name>`, `ending/<name>` what is to be cleared,
+`ended-prefixes`.
 Source: Vault's pages "Tokens" and "Token auth method (API)"; features measured on a real server.
 """
 
@@ -71,6 +74,7 @@ class TokenRecord(Struct, array_like=True, frozen=True):
     renewed_ns: int = 0
     bound_cidrs: list[str] = []
     is_released: bool = False  # ended, while its children live on
+    max_ttl_seconds: int = 0  # how old renewals let it become; 0: as the system says
 
     @property
     def is_root(self) -> bool:
@@ -94,6 +98,28 @@ class TokenRecord(Struct, array_like=True, frozen=True):
     def view(self) -> TokenView:
         """Return what an engine may know."""
         return TokenView(self.accessor, self.policies, self.display_name, self.entity_id, self.is_root)
+
+
+ENDED_PREFIXES: Final = "ended-prefixes"
+"""The name of the record that says which prefixes of leases are over."""
+
+
+class EndedPrefix(Struct, array_like=True, frozen=True):
+    """All leases below a prefix are over that were issued until then. New fields come last, with defaults."""
+
+    prefix: str  # with a slash at its end: "auth/approle/"
+    time_ns: int
+    walk: list[tuple[str, bytes]] = []  # directories that are still to be cleared, and where to go on in each
+
+
+class EndedPrefixes(Struct, array_like=True, frozen=True):
+    """The prefixes that have not been cleared to the end yet."""
+
+    prefixes: list[EndedPrefix] = []
+
+    def cover(self, lease_id: str, issued_ns: int) -> bool:
+        """Whether a lease is over because of its prefix."""
+        return any(lease_id.startswith(each.prefix) and issued_ns <= each.time_ns for each in self.prefixes)
 
 
 class Sealer(Protocol):
@@ -214,6 +240,7 @@ class Tokens:
         role: str = "",
         bound_cidrs: Sequence[str] = (),
         text: str = "",
+        max_ttl_seconds: int = 0,
     ) -> tuple[str, TokenRecord]:
         """Make a token.
 
@@ -235,6 +262,7 @@ class Tokens:
             role: by which it was made.
             bound_cidrs: from where it can be used.
             text: chosen by the client; empty for a random one.
+            max_ttl_seconds: how old renewals let it become; 0: as the system says.
 
         Returns:
             the token's text, which nobody can find out later, and its record.
@@ -264,6 +292,7 @@ class Tokens:
             entity_id=entity_id,
             role=role,
             bound_cidrs=list(bound_cidrs),
+            max_ttl_seconds=max_ttl_seconds,
         )
         _check_chain(storage, record)
         if is_batch:
@@ -337,8 +366,11 @@ def name_of(text: str) -> str:
 
 def is_good(storage: Storage, record: TokenRecord, now_ns: int) -> bool:
     """Whether a token can be used: neither expired, spent nor ended, and its ancestors likewise."""
+    ended = storage.get(ENDED_PREFIXES, EndedPrefixes)
     for _ in range(ANCESTORS_MAX):
         if record.num_uses < 0 or record.is_released or 0 < record.expires_ns <= now_ns:
+            return False
+        if ended is not None and ended.cover(record.lease_id, record.created_ns):
             return False
         if not record.parent:
             return True

@@ -20,7 +20,7 @@ from msgspec import Meta, Raw, Struct
 from conclave.core.bodies import bounded, canonical_json, merge_patch
 from conclave.core.contract import Context, Engine, Response, operation
 from conclave.core.crypto import hash_text
-from conclave.core.durations import NANOSECONDS, Seconds, format_duration
+from conclave.core.durations import NANOSECONDS, SignedSeconds, format_duration
 from conclave.core.errors import InvalidRequest, NotFound
 from conclave.core.listing import Page, list_page
 from conclave.core.timestamps import rfc3339
@@ -119,7 +119,7 @@ class Settings(Struct):
         None
     )
     delete_version_after: Annotated[
-        Seconds | None, Meta(description="After which a version is deleted; 0 for never.")
+        SignedSeconds | None, Meta(description="After which a version is deleted; 0: as the mount says, below: never.")
     ] = None
     metadata_cas_required: Annotated[bool | None, Meta(description="The same for writes of metadata.")] = None
 

@@ -2,11 +2,25 @@
 
 import hashlib
 import logging
+from typing import Final, Protocol
 
 from conclave.storage.barrier import Barrier
 from conclave.storage.errors import StorageError
+from conclave.storage.keyring import unwrap_keyring
+from conclave.storage.overlay import Overlay
+from conclave.storage.seal import KEYRING_KEY
 
 log = logging.getLogger(__name__)
+
+_OUTCOME_PERSON: Final = b"conclave-outcome"
+
+
+class HasOverlay(Protocol):
+    """Whatever keeps the replicated state."""
+
+    @property
+    def overlay(self) -> Overlay:
+        """Its memory."""
 
 
 class Keys:
@@ -23,6 +37,28 @@ class Keys:
         self.root_key = root_key
         self.barrier = barrier
 
+    def refresh(self, store: HasOverlay) -> bool:
+        """Take over the keyring that the committed state holds now; False if this root key does not open it.
+
+        Rotation reaches every unsealed node by the log and by nothing else: the record that a rotation writes is
+        followed by this on each node, before anything sealed under the new key term can be applied.
+        """
+        wrapped = store.overlay.get(KEYRING_KEY, uncommitted=False)
+        if wrapped is None:
+            return False
+        try:
+            keyring = unwrap_keyring(self.root_key, wrapped)
+        except StorageError:
+            log.exception("the keyring in the state does not open")
+            return False
+        if keyring.name_key != self.barrier.keyring.name_key:
+            log.error("the keyring in the state belongs to another vault")
+            return False
+        if keyring.active != self.barrier.keyring.active:
+            log.info("keyring rotated", extra={"key_term": keyring.active})
+        self.barrier.replace_keyring(keyring)
+        return True
+
     def seal_outcome(self, request_id: bytes, outcome: bytes) -> bytes:
         """Encrypt the outcome of a forwarded request for the log."""
         return self.barrier.seal_record(_outcome_location(request_id), outcome)
@@ -37,4 +73,4 @@ class Keys:
 
 
 def _outcome_location(request_id: bytes) -> bytes:
-    return hashlib.blake2b(request_id, digest_size=32, person=b"conclave-outcome").digest()
+    return hashlib.blake2b(request_id, digest_size=32, person=_OUTCOME_PERSON).digest()

@@ -1,18 +1,380 @@
 """What a request goes through, one small function a step: route, token, policy, fields, engine, answer.
 
-    locate     which mount, which declared operation         Router, Engine.match
-    identify   whose token                                   Tokens
-    authorize  whether its policies allow it                 Acl
-    perform    the engine's handler, with its fields         Engine
+    plan        which mount, which declared operation        Router, Engine.match
+    admit       whose token, and whether its policies        Tokens, Acl
+                allow this
+    perform     the engine's handler, with its fields        Engine
+    complete    a login's token, a wrapped answer            logins, wrapping
 
 The steps run within one transaction and without waiting, so what they saw is one state. They know nothing of where the
-transaction's effects go (`vault.py`), nor of HTTP.
+transaction's effects go (`vault.py`), nor of HTTP. What is remembered between requests is in `caches.py`.
 
-`Caches` holds what is derived from committed records: router, policies' compiled form, tokens. The feed drops what an
-entry changes; while such a change is proposed but not committed, a writing request bypasses the cache and looks itself.
+Refusals come in the order of Vault's: who has no good token learns nothing, not even whether a path exists. Texts and
+order recorded from a real server.
 """
 
-from typing import Final
+import os
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final
 
-CACHED_TOKENS_MAX: Final = 10_000
-CACHED_ACLS_MAX: Final = 1_000
+from msgspec import Struct, structs
+
+from conclave.core import logins, wrapping
+from conclave.core.bodies import decode_fields
+from conclave.core.caches import CACHED_PLANS_MAX, Caches, bounded_put
+from conclave.core.cidrs import contains
+from conclave.core.context import NodeContext, RequestContext, Runtime
+from conclave.core.contract import Context, Declaration, Engine, Match, MountInfo, Operation, Request, Response
+from conclave.core.errors import (
+    InternalError,
+    InvalidRequest,
+    PermissionDenied,
+    RequestError,
+    TooLarge,
+    UnsupportedOperation,
+    permission_denied,
+    unsupported_path,
+)
+from conclave.core.mounts import SYSTEM_PATH, Mount
+from conclave.core.revocation import tokens_of
+from conclave.core.router import no_handler
+from conclave.core.services import AREA_MOUNTS, AREA_TOKENS, Limits, Services
+from conclave.core.tokens import TokenRecord
+from conclave.storage.barrier import Barrier
+from conclave.storage.errors import TooLarge as ValueTooLarge
+from conclave.storage.transaction import Transaction
+
+SYSTEM_ENGINE: Final = "system"
+DEFAULT_LEASE_TTL_SECONDS: Final = 2_764_800
+"""32 days: Vault's default of both lifetimes."""
+
+_WRAPPING_PATHS: Final = frozenset({"sys/wrapping/unwrap", "sys/wrapping/rewrap"})
+
+
+class Plan(Struct, frozen=True):
+    """What is to be done for a request; the same for all requests of a path and operation as long as the mounts are.
+
+    Attributes:
+        engine, declaration, arguments: the handler and what its path's placeholders hold; None where there is none.
+        info: the mount as its engine sees it.
+        relative_path: the path below the mount.
+        token_type: what an auth mount was tuned to give.
+        refusal: makes the answer to whoever would be allowed to do this, where it cannot be done.
+        writes: whether only the leader can do it.
+    """
+
+    engine: Engine | None
+    declaration: Declaration | None
+    arguments: Mapping[str, str]
+    info: MountInfo | None = None
+    relative_path: str = ""
+    token_type: str = ""
+    refusal: Callable[[], RequestError] | None = None
+    writes: bool = False
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is about the very node that was asked."""
+        return self.declaration is not None and self.declaration.is_local
+
+    @property
+    def is_authenticated(self) -> bool:
+        """Whether it takes a token; what does not exist does, so that nobody can probe for it."""
+        return self.declaration is None or self.declaration.authenticated
+
+
+class Pipeline:
+    """The engines of a node, and the steps that lead to them.
+
+    Args:
+        engines: secrets engines by `Mount.engine_key`.
+        methods: auth methods by type.
+        limits: the system's lifetimes.
+        random: so many bytes from a cryptographic source.
+    """
+
+    def __init__(
+        self,
+        engines: Mapping[str, Engine],
+        methods: Mapping[str, Engine],
+        limits: Limits | None = None,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self.engines: dict[str, Engine] = dict(engines)
+        self.methods: dict[str, Engine] = dict(methods)
+        self.limits = limits or Limits(DEFAULT_LEASE_TTL_SECONDS, DEFAULT_LEASE_TTL_SECONDS)
+        self.random = random
+        self.caches = Caches()
+        self._runtime: Runtime | None = None
+
+    def connect(self, runtime: Runtime) -> None:
+        """Say who runs what a coroutine needs; once, before the first request."""
+        self._runtime = runtime
+
+    def install_system(self, system: Engine) -> None:
+        """Add the engine of `sys/`, which needs a vault around this pipeline."""
+        self.engines[SYSTEM_ENGINE] = system
+
+    @property
+    def runtime(self) -> Runtime:
+        """What runs the pieces of coroutines."""
+        assert self._runtime is not None, "connect() comes first"
+        return self._runtime
+
+    def services(self, transaction: Transaction, barrier: Barrier, now_ns: int) -> Services:
+        """Return the vault's records within a transaction."""
+        return Services(
+            transaction,
+            barrier,
+            now_ns=now_ns,
+            random=self.random,
+            limits=self.limits,
+            engines=self.engines,
+            methods=self.methods,
+        )
+
+    # -- operations that a node without keys answers, too --
+
+    def plan_sealed(self, request: Request) -> Match | None:
+        """Return the operation that is answered in any state of the node; None if this is none of those.
+
+        Raises:
+            UnsupportedOperation: the path is one of those, the operation is not.
+        """
+        if not request.path.startswith(SYSTEM_PATH):
+            return None
+        system = self.engines[SYSTEM_ENGINE]
+        path = request.path[len(SYSTEM_PATH) :]
+        try:
+            found = system.match(path, request.operation)
+        except UnsupportedOperation:
+            if any(declared.while_sealed and declared.pattern == path for declared in system.declarations()):
+                raise UnsupportedOperation from None
+            return None
+        return found if found is not None and found.declaration.while_sealed else None
+
+    def perform_sealed(self, match: Match, request: Request, now_ns: int) -> Response | Coroutine[Any, Any, Response]:
+        """Run such an operation."""
+        context = NodeContext(request, now_ns, self.runtime)
+        result = _call(self.engines[SYSTEM_ENGINE], match.declaration, match.arguments, request, context)
+        return _warned(result, context.warnings) if isinstance(result, Response) else result
+
+    # -- plan --
+
+    def plan(self, request: Request, services: Services) -> Plan:
+        """Return where a request goes. What cannot be done is planned as a refusal: first its token counts."""
+        key = (request.operation, request.path)
+        usable = self.caches.usable(services, AREA_MOUNTS)
+        plan = self.caches.plans.get(key) if usable else None
+        if plan is None:
+            plan = self._plan(request, services)
+            if usable:
+                bounded_put(self.caches.plans, key, plan, CACHED_PLANS_MAX)
+        assert isinstance(plan, Plan), "the cache holds nothing else"
+        if (request.wrap_ttl_seconds or request.is_for_leader) and not plan.is_local:
+            return structs.replace(plan, writes=True)
+        return plan
+
+    def _plan(self, request: Request, services: Services) -> Plan:
+        routed = self.caches.router(services).route(request.path)
+        path = request.path
+        if routed is None:
+            return Plan(None, None, {}, refusal=lambda: no_handler(path))
+        mount, relative_path = routed.mount, routed.relative_path
+        engine = self.engine_of(mount)
+        info = mount.info(self.limits.default_lease_ttl_seconds, self.limits.max_lease_ttl_seconds)
+        common: dict[str, Any] = {"info": info, "relative_path": relative_path, "token_type": mount.token_type}
+        if engine is None:
+            kind = mount.type
+            return Plan(None, None, {}, refusal=lambda: InternalError(f"no engine of type {kind!r}"), **common)
+        if request.operation is Operation.LIST:
+            relative_path = relative_path.rstrip("/")
+        try:
+            match = engine.match(relative_path, request.operation)
+        except UnsupportedOperation as error:
+            messages = error.messages
+            return Plan(engine, None, {}, refusal=lambda: UnsupportedOperation(*messages), **common)
+        if match is None:
+            return Plan(engine, None, {}, refusal=unsupported_path, **common)
+        declaration = match.declaration
+        writes = declaration.writes and not declaration.is_local
+        return Plan(engine, declaration, match.arguments, writes=writes, **common)
+
+    def engine_of(self, mount: Mount) -> Engine | None:
+        """Return what answers below a mount; None if this node has no such engine."""
+        registry = self.methods if mount.is_auth else self.engines
+        return registry.get(mount.engine_key)
+
+    # -- admit --
+
+    def admit(self, plan: Plan, request: Request, services: Services) -> TokenRecord | None:
+        """Return the record of the token used, one use counted if the transaction writes; None where none is needed.
+
+        Raises:
+            PermissionDenied: there is no good token, or its policies do not allow this.
+            InvalidRequest: it is no wrapping token where one is needed.
+        """
+        if not plan.is_authenticated:
+            return None
+        record = self._identify(request, services)
+        self._authorize(plan, request, services, record)
+        if record.num_uses > 0 and services.transaction.is_writable:
+            record = tokens_of(services).use(services.area(AREA_TOKENS), record)
+        return record
+
+    def readmit(self, plan: Plan, request: Request, services: Services) -> TokenRecord | None:
+        """Check a token anew in a later step of the same request, which is no further use of it."""
+        if not plan.is_authenticated:
+            return None
+        found = tokens_of(services).find(services.area(AREA_TOKENS), request.token)
+        if found is not None and found.num_uses < 0:
+            return found  # this request is its last use
+        record = self._identify(request, services)
+        self._authorize(plan, request, services, record)
+        return record
+
+    def count_use(self, request: Request, services: Services) -> None:
+        """Count one use of the token of a request that was refused."""
+        record = self._find_token(request, services) if request.token else None
+        if record is not None:
+            tokens_of(services).use(services.area(AREA_TOKENS), record)
+
+    def _find_token(self, request: Request, services: Services) -> TokenRecord | None:
+        return tokens_of(services).lookup(self.caches.tokens(services), request.token, services.now_ns)
+
+    def _identify(self, request: Request, services: Services) -> TokenRecord:
+        record = self._find_token(request, services) if request.token else None
+        if record is None:
+            if request.path in _WRAPPING_PATHS and request.token:
+                raise InvalidRequest(wrapping.NOT_VALID)
+            raise PermissionDenied("permission denied")
+        if not contains(record.bound_cidrs, request.remote_address):
+            raise PermissionDenied("permission denied")
+        return record
+
+    def _authorize(self, plan: Plan, request: Request, services: Services, record: TokenRecord) -> None:
+        acl = self.caches.acl(services, record)
+        if acl.is_root:
+            return
+        is_allowed = acl.check(
+            request.path,
+            request.operation,
+            parameters=request.parameters,
+            sudo_needed=plan.declaration is not None and plan.declaration.sudo,
+            exists=self._exists(plan, request, services, record),
+            wrap_ttl_seconds=request.wrap_ttl_seconds or None,
+        )
+        if not is_allowed:
+            raise permission_denied()
+
+    def _exists(self, plan: Plan, request: Request, services: Services, record: TokenRecord) -> bool | None:
+        """Tell a create from an update, which policies tell apart; None where the engine does not."""
+        if request.operation is not Operation.UPDATE or plan.engine is None or plan.declaration is None:
+            return None
+        context = RequestContext(plan, request, services, record, self.caches, self.runtime)
+        return plan.engine.exists(context, plan.relative_path)
+
+    # -- perform --
+
+    def perform(
+        self,
+        plan: Plan,
+        request: Request,
+        services: Services,
+        token: TokenRecord | None,
+        request_id: bytes = b"",
+    ) -> Response | Coroutine[Any, Any, Response]:
+        """Run the handler of an admitted request.
+
+        Returns:
+            the complete answer, or a coroutine that gives it later.
+
+        Raises:
+            RequestError: it cannot be done.
+        """
+        if plan.refusal is not None:
+            raise plan.refusal()
+        assert plan.engine is not None, "what has no engine has a refusal"
+        assert plan.declaration is not None, "what has no handler has a refusal"
+        context = RequestContext(plan, request, services, token, self.caches, self.runtime, request_id)
+        try:
+            result = _call(plan.engine, plan.declaration, plan.arguments, request, context)
+            if not isinstance(result, Response):
+                return self._perform_later(result, context)
+            return self.complete(_warned(result, context.warnings), plan, request, services)
+        except ValueTooLarge as error:
+            raise TooLarge(str(error)) from error
+
+    async def _perform_later(self, work: Coroutine[Any, Any, Response], context: RequestContext) -> Response:
+        response = _warned(await work, context.warnings)
+        if not needs_completion(response, context.request):
+            return response
+        return await self.runtime.atomically(context, lambda _: response, is_last=True)
+
+    def perform_step(
+        self, step: Callable[[Context], Response], context: RequestContext, services: Services, *, is_last: bool
+    ) -> Response:
+        """Run one atomic step of a coroutine in a transaction of its own.
+
+        Args:
+            step: given a context of that transaction.
+            context: of the coroutine.
+            services: in that transaction.
+            is_last: whether its answer is the request's answer, to be wrapped if that was asked for.
+
+        Raises:
+            RequestError: its token has ended meanwhile, or the step refuses.
+        """
+        plan, request = context.plan, context.request
+        record = self.readmit(plan, request, services)
+        inner = RequestContext(plan, request, services, record, self.caches, self.runtime, context.request_id)
+        try:
+            response = _warned(step(inner), inner.warnings)
+            return self.complete(response, plan, request, services, is_last=is_last)
+        except ValueTooLarge as error:
+            raise TooLarge(str(error)) from error
+
+    # -- complete --
+
+    def complete(
+        self, response: Response, plan: Plan, request: Request, services: Services, *, is_last: bool = True
+    ) -> Response:
+        """Return an answer with its login turned into a token, and wrapped if that was asked for."""
+        login = response.login
+        if login is not None:
+            assert plan.info is not None, "a login comes from an auth method's mount"
+            response.auth, warnings = logins.complete_login(services, plan.info, plan.token_type, login, request.path)
+            response.login = None
+            response.warnings = [*response.warnings, *warnings]
+        if not is_last or not request.wrap_ttl_seconds or not wrapping.is_wrappable(response):
+            return response
+        info = wrapping.wrap(services, response, ttl_seconds=request.wrap_ttl_seconds, creation_path=request.path)
+        return Response(wrap_info=info)
+
+
+def needs_completion(response: Response, request: Request) -> bool:
+    """Whether an answer still needs a transaction: for a login's token, or to be wrapped."""
+    return response.login is not None or (request.wrap_ttl_seconds > 0 and wrapping.is_wrappable(response))
+
+
+def _call(
+    engine: Engine,
+    declaration: Declaration,
+    arguments: Mapping[str, str],
+    request: Request,
+    context: RequestContext | NodeContext,
+) -> Response | Coroutine[Any, Any, Response]:
+    """Call a handler with what the path holds and the fields it declares; warn of fields that it does not know."""
+    handler = getattr(engine, declaration.handler_name)
+    if declaration.fields is None:
+        return handler(context, **arguments)  # type: ignore[no-any-return]  # checked by whoever declares an operation
+    body, unknown = decode_fields(declaration.fields, request)
+    if unknown:
+        context.warn(f"Endpoint ignored these unrecognized parameters: [{' '.join(unknown)}]")
+    return handler(context, **arguments, body=body)  # type: ignore[no-any-return]  # as above
+
+
+def _warned(response: Response, warnings: list[str]) -> Response:
+    if warnings:
+        response.warnings = [*response.warnings, *warnings]
+    return response

@@ -24,13 +24,15 @@ AREA_POLICIES: Final = "policies"
 AREA_TOKENS: Final = "tokens"
 AREA_LEASES: Final = "leases"
 AREA_DOOMED: Final = "doomed"
+AREA_AUDIT: Final = "audit"
+AREA_IDENTITY: Final = "identity"
 AREA_LOGICAL: Final = "logical"
 TABLE_EXPIRY: Final = "expiry"
 
 
 def area_id(barrier: Barrier, name: str) -> bytes:
     """Return the 16-byte directory id of an area of the vault's own records."""
-    return barrier.directory_id(ROOT, name.encode() + b"/")
+    return barrier.descend(ROOT, name + "/")
 
 
 class Limits:
@@ -88,10 +90,8 @@ class Services:
 
     def mount_storage(self, uuid: str) -> Records:
         """Return the directory of a mount's own data; it hangs on the mount's id, so moving a mount moves one record."""
-        logical = self.barrier.directory_id(ROOT, AREA_LOGICAL.encode() + b"/")
-        return Records(
-            Directory(self.transaction, self.barrier, self.barrier.directory_id(logical, uuid.encode() + b"/"))
-        )
+        directory_id = self.barrier.descend(ROOT, f"{AREA_LOGICAL}/{uuid}/")
+        return Records(Directory(self.transaction, self.barrier, directory_id))
 
     @property
     def expiry(self) -> OrderedTable:

@@ -21,6 +21,7 @@ from enum import Enum
 from typing import Final
 
 from conclave.cluster.replica import Replica, Standing
+from conclave.storage.errors import Full
 from conclave.storage.overlay import Overlay
 from conclave.storage.transaction import Transaction
 
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 SETTLE_SECONDS_MAX: Final = 10.0
 """How long a proposal may stay unsettled before its client is told that the outcome is unknown."""
+FULL_RETRY_SECONDS: Final = 1.0
+"""Pause before a flush is tried again for which the disk had no room."""
 FLUSH_POLL_SECONDS: Final = 0.05
 """How often the overlay is asked whether a flush to the state environment is due."""
 
@@ -65,7 +68,7 @@ class Store:
         self, overlay: Overlay, *, wall_clock_ns: Callable[[], int], monotonic_seconds: Callable[[], float]
     ) -> None:
         self.overlay = overlay
-        self.on_standing: Callable[[Standing, int], None] = lambda standing, term: None
+        self.on_standing: Callable[[Standing, int], None] = lambda _standing, _term: None
         self.on_replaced: Callable[[], None] = lambda: None
         self._wall_clock_ns = wall_clock_ns
         self._monotonic_seconds = monotonic_seconds
@@ -74,6 +77,10 @@ class Store:
         self._flusher: asyncio.Task[None] | None = None
         self._flush_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="flush")
         self._flush_fault: BaseException | None = None
+        self._flush_again_seconds = 0.0  # of the monotonic clock: not before then, after the disk was full
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
+        self._is_being_replaced = False
 
     def connect(self, replica: Replica) -> None:
         """Say which replica orders this store's entries; once, before anything is proposed."""
@@ -179,8 +186,15 @@ class Store:
             self.overlay.drop_proposed()
         self.on_standing(standing, term)
 
+    async def prepare_replacement(self) -> None:
+        """End the flush that is under way and begin no other: the state environment is about to be replaced."""
+        self._is_being_replaced = True
+        await self._is_idle.wait()
+
     def state_replaced(self) -> None:
         """Start over from a state that came as a snapshot; proposals it covers can no longer be told apart."""
+        self._is_being_replaced = False
+        self._flush_fault = None
         self.overlay.reload()
         for index in [index for index in self._pending if index <= self.overlay.applied_index]:
             self._finish(self._pending.pop(index), Settlement.UNKNOWN)
@@ -213,24 +227,46 @@ class Store:
         self._flush_thread.shutdown(wait=True)
 
     async def flush(self) -> None:
-        """Write all committed effects to the state environment now."""
-        job = self.overlay.begin_flush()
-        if job is not None:
+        """Write all committed effects to the state environment now; nothing while another flush is under way.
+
+        Raises:
+            StorageError: they could not be written.
+        """
+        job = None if self._is_being_replaced else self.overlay.begin_flush()
+        if job is None:
+            return
+        self._is_idle.clear()
+        try:
             await asyncio.get_running_loop().run_in_executor(self._flush_thread, job.run)
             self.overlay.finish_flush(job)
+        finally:
+            self._is_idle.set()
 
     async def _maintain(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_POLL_SECONDS)
             self._expire_pending()
-            if self._flush_fault is None and self.overlay.flush_due(self._monotonic_seconds()):
-                try:
-                    await self.flush()
-                except (
-                    Exception
-                ) as error:  # the state environment failed: keep serving from the log and the overlay, say so
-                    self._flush_fault = error
-                    log.exception("the state could not be flushed")
+            if self._flush_due():
+                await self._flush_watched()
+
+    def _flush_due(self) -> bool:
+        now = self._monotonic_seconds()
+        if self._flush_fault is not None and (
+            not isinstance(self._flush_fault, Full) or now < self._flush_again_seconds
+        ):
+            return False
+        return self.overlay.flush_due(now)
+
+    async def _flush_watched(self) -> None:
+        """Flush; if the state environment fails, serving goes on from the log and the overlay, and `fault` says so."""
+        try:
+            await self.flush()
+        except Exception as error:  # the loop's edge: whatever failed, this node must not go on as if nothing had
+            self._flush_fault = error
+            self._flush_again_seconds = self._monotonic_seconds() + FULL_RETRY_SECONDS
+            log.exception("the state could not be flushed")
+        else:
+            self._flush_fault = None
 
     def _expire_pending(self) -> None:
         now = self._monotonic_seconds()

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from conclave.core.errors import InvalidRequest
 from conclave.storage import shamir
+from conclave.storage.errors import InvalidShares
 
 SHARE_BYTES_MIN: Final = 16
 CHALLENGE_SLOT_SECONDS: Final = 300
@@ -45,6 +46,11 @@ def parse_share(text: str) -> bytes:
     if len(share) < SHARE_BYTES_MIN:
         raise InvalidRequest(f"invalid key: key is shorter than minimum {SHARE_BYTES_MIN} bytes")
     return share
+
+
+def encode_share(share: bytes) -> str:
+    """Return a share in base64."""
+    return base64.b64encode(share).decode()
 
 
 class Progress:
@@ -83,7 +89,7 @@ class Progress:
             return shares[0]
         try:
             return shamir.combine(shares)
-        except ValueError as error:
+        except InvalidShares as error:
             raise InvalidRequest(f"unable to retrieve stored keys: invalid key: {error}") from error
 
 

@@ -17,14 +17,17 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+from urllib.parse import urlencode
 
 from conclave.cluster.errors import ClusterError, NoQuorum, NotLeader, Overloaded
 from conclave.cluster.replica import Membership, Peers, Replica, Standing
 from conclave.core import outcomes
 from conclave.core.background import Background
-from conclave.core.contract import Request, Response
-from conclave.core.errors import InternalError, RequestError, Sealed, TooLarge, Unavailable
+from conclave.core.context import RequestContext
+from conclave.core.contract import Context, Request, Response
+from conclave.core.errors import InternalError, Redirected, RequestError, Sealed, TooLarge, Unavailable
 from conclave.core.forwarding import NO_LEADER, UNKNOWN_OUTCOME, Forwarder, Reply
 from conclave.core.keys import Keys
 from conclave.core.outcomes import Outcome
@@ -42,6 +45,11 @@ Done = Callable[[Outcome], None]
 VAULT_IS_SEALED: Final = "Vault is sealed"
 REMOVED: Final = "this node has been removed from the cluster; wipe its data directory and join again"
 OVERLOADED: Final = "too many writes are in flight; try again"
+LOST_IN_THE_MIDST: Final = "leadership was lost in the midst of this request; look before you repeat it"
+THREADS_MAX: Final = 4
+"""How many threads do the arithmetic of coroutines (password hashes, key generation); more only take turns."""
+
+T = TypeVar("T")
 
 
 class Vault:
@@ -66,9 +74,12 @@ class Vault:
         self.forwarder = Forwarder(peers, self, time.monotonic)
         self.background = Background(self)
         self.on_sealed_changed: Callable[[], None] = lambda: None
+        self.on_state_replaced: Callable[[], None] = lambda: None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._reads: list[tuple[Request, Done]] = []
         self._barrier_task: asyncio.Task[None] | None = None
+        self._threads = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="arithmetic")
+        pipeline.connect(self)
         store.on_standing = self._standing_changed
         store.on_replaced = self._state_replaced
         peers.serve(self.forwarder.serve)
@@ -110,7 +121,8 @@ class Vault:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self.keys = None
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.seal()
 
     def _standing_changed(self, standing: Standing, term: int) -> None:
         log.info("standing changed", extra={"standing": standing.value, "raft_term": term})
@@ -123,6 +135,7 @@ class Vault:
         if self.keys is not None and not self.keys.refresh(self.store):
             log.error("the state that came as a snapshot does not open with this node's root key")
             self.seal()
+        self.on_state_replaced()
 
     def _consider_activity(self) -> None:
         if self.is_active and self.active_since_ns is None:
@@ -151,12 +164,20 @@ class Vault:
     def _dispatch(self, request: Request, done: Done) -> None:
         local = self.pipeline.plan_sealed(request)
         if local is not None:
-            self._finish(self.pipeline.perform_sealed(local, request, self.store.now_ns()), done)
+            result = self.pipeline.perform_sealed(local, request, self.store.now_ns())
+            if isinstance(result, Response):
+                done(result)
+            else:
+                self.spawn(self._await(result, done))
             return
         keys = self._serving_keys()
         services = self._services(keys, self.store.reading())
         plan = self.pipeline.plan(request, services)
-        if plan.is_local:
+        if plan.is_local and not plan.is_authenticated:
+            result = self.pipeline.perform(plan, request, services, None)
+            assert isinstance(result, Response), "what anybody may ask of a node is answered at once"
+            done(result)
+        elif plan.is_local:
             self.spawn(self._await(self._run_local(request), done))
         elif plan.writes:
             self._write(request, done)
@@ -192,12 +213,6 @@ class Vault:
 
     def _services(self, keys: Keys, transaction: Transaction) -> Services:
         return self.pipeline.services(transaction, keys.barrier, self.store.now_ns())
-
-    def _finish(self, result: Response | Coroutine[Any, Any, Response], done: Done) -> None:
-        if isinstance(result, Response):
-            done(result)
-        else:
-            self.spawn(self._await(result, done))
 
     async def _await(self, work: Coroutine[Any, Any, Response], done: Done) -> None:
         try:
@@ -283,8 +298,18 @@ class Vault:
     def _write(self, request: Request, done: Done) -> None:
         if self.is_active:
             self.execute(request, b"", lambda outcome: self._deliver(request, outcome, done))
+        elif request.is_forwarding_refused:
+            done(self._redirect(request))
         else:
             self.spawn(self._forward(request, done))
+
+    def _redirect(self, request: Request) -> RequestError:
+        """Send a client to the leader that does not want this node to ask it."""
+        leader = self.replica.leader
+        if leader is None or not leader.api_address:
+            return Unavailable(NO_LEADER)
+        query = f"?{urlencode(request.query)}" if request.query else ""
+        return Redirected(f"{leader.api_address}/v1/{request.path}{query}")
 
     def execute(self, request: Request, request_id: bytes, done: Callable[[Outcome | Reply], None]) -> None:
         """Run a request that may write, on the leader.
@@ -314,26 +339,113 @@ class Vault:
         try:
             plan = self.pipeline.plan(request, services)
             token = self.pipeline.admit(plan, request, services)
-            result = self.pipeline.perform(plan, request, services, token)
+            result = self.pipeline.perform(plan, request, services, token, request_id)
             if not isinstance(result, Response):
-                self.spawn(self._await(result, done))
+                self.spawn(self._execute_later(result, transaction, done))
                 return
             outcome = result
         except RequestError as error:
             outcome = error
             transaction = self.store.writing()  # what a refused request put is dropped; its token's use still counts
             self.pipeline.count_use(request, self._services(keys, transaction))
-        answer = b""
-        if request_id:
-            answer = keys.seal_outcome(request_id, outcomes.encode(outcome))
+        answer = keys.seal_outcome(request_id, outcomes.encode(outcome)) if request_id else b""
+        self._commit(transaction, self._when_settled(outcome, done), request_id, answer)
+
+    def _commit(
+        self, transaction: Transaction, settled: Callable[[Settlement], None], request_id: bytes, answer: bytes
+    ) -> None:
+        """Propose a transaction; what keeps it from being proposed is a refusal of the request."""
         try:
-            self.store.commit(transaction, self._when_settled(outcome, done), request_id=request_id, answer=answer)
+            self.store.commit(transaction, settled, request_id=request_id, answer=answer)
         except Overloaded as error:
             raise Unavailable(OVERLOADED) from error
         except EntryTooLarge as error:
             raise TooLarge(str(error)) from error
         except StorageError as error:
             raise Unavailable(f"this node cannot write: {error}") from error
+
+    async def _execute_later(
+        self,
+        work: Coroutine[Any, Any, Response],
+        transaction: Transaction,
+        done: Callable[[Outcome | Reply], None],
+    ) -> None:
+        """Run a coroutine to its end, once the use of its token is committed that `transaction` holds."""
+        try:
+            if transaction.has_changes:
+                await self._settle(transaction)
+            outcome: Outcome | Reply = await work
+        except RequestError as error:
+            outcome = error
+        except NotLeader:
+            outcome = Reply.NOT_HAPPENED
+        except ClusterError as error:
+            outcome = Unavailable(str(error))
+        except asyncio.CancelledError:
+            done(Reply.UNKNOWN)
+            raise
+        except Exception:  # as in handle()
+            log.exception("a request failed")
+            outcome = InternalError("internal error")
+        finally:
+            work.close()
+        done(outcome)
+
+    async def _settle(self, transaction: Transaction, request_id: bytes = b"", answer: bytes = b"") -> None:
+        """Commit a transaction and return once that is certain.
+
+        Raises:
+            NotLeader: it did not happen.
+            RequestError: it could not be proposed, or its outcome is unknown.
+        """
+        future: asyncio.Future[Settlement] = asyncio.get_running_loop().create_future()
+        self._commit(transaction, lambda found: None if future.done() else future.set_result(found), request_id, answer)
+        settlement = await future
+        if settlement is Settlement.UNKNOWN:
+            raise Unavailable(UNKNOWN_OUTCOME)
+        if settlement is Settlement.LOST:
+            raise NotLeader
+        if settlement is Settlement.NOTHING and not self.replica.has_lease():
+            await self.replica.read_barrier()
+
+    # -- pieces of coroutines (Runtime) --
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Run arithmetic in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def atomically(
+        self, context: RequestContext, step: Callable[[Context], Response], *, is_last: bool = False
+    ) -> Response:
+        """Run a step in a transaction of its own and return its answer once that is committed.
+
+        The entry carries the step's answer as the request's outcome: should this node die before the coroutine ends,
+        whoever forwarded the request learns from the next leader that this much happened.
+
+        Raises:
+            NotLeader: nothing of this request has happened yet; another node may try it from the start.
+            RequestError: the step refused, or an earlier one is committed and this one could not be.
+        """
+        try:
+            response = await self._step(context, step, is_last=is_last)
+        except NotLeader:
+            if context.has_committed:
+                raise Unavailable(LOST_IN_THE_MIDST) from None
+            raise
+        context.has_committed = True
+        return response
+
+    async def _step(self, context: RequestContext, step: Callable[[Context], Response], *, is_last: bool) -> Response:
+        if not self.is_active:
+            raise NotLeader
+        keys = self._serving_keys()
+        transaction = self.store.writing()
+        response = self.pipeline.perform_step(step, context, self._services(keys, transaction), is_last=is_last)
+        answer = b""
+        if context.request_id:
+            answer = keys.seal_outcome(context.request_id, outcomes.encode(response))
+        await self._settle(transaction, context.request_id, answer)
+        return response
 
     def _when_settled(self, outcome: Outcome, done: Callable[[Outcome | Reply], None]) -> Callable[[Settlement], None]:
         def settled(settlement: Settlement) -> None:

@@ -375,7 +375,9 @@ def _renew(ctx: VaultContext, record: TokenRecord, text: str, increment_seconds:
         raise InvalidRequest("increment must not be negative")
     warnings: list[str] = []
     ttl = record.period_seconds or increment_seconds or record.ttl_seconds
-    longest = record.explicit_max_ttl_seconds or (0 if record.period_seconds else ctx.mount.max_lease_ttl_seconds)
+    longest = record.explicit_max_ttl_seconds or record.max_ttl_seconds
+    if not longest and not record.period_seconds:
+        longest = ctx.mount.max_lease_ttl_seconds
     expires_ns = ctx.now_ns + ttl * NANOSECONDS
     if longest and expires_ns > record.created_ns + longest * NANOSECONDS:
         if ttl > longest or increment_seconds:

@@ -1,1 +1,46 @@
-"""The `sys/` backend, one file a topic."""
+"""The `sys/` backend: one engine, mixed from one file a topic.
+
+    seal      init, seal-status, unseal, seal            raft      leader, ha-status, step-down, storage/raft
+    health    health, host-info, state/sanitized         keyring   key-status, rotate
+    mounts    mounts, auth, remount, internal/ui         policies  policies, capabilities
+    leases    leases                                     tools     wrapping, tools, plugins, loggers
+
+A new topic is a file with a class of operations, and a line in the bases of `System`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from conclave.core.lifecycle import Lifecycle
+from conclave.core.system.health import HealthOperations
+from conclave.core.system.keyring import KeyringOperations
+from conclave.core.system.leases import LeaseOperations
+from conclave.core.system.mounts import MountOperations
+from conclave.core.system.policies import PolicyOperations
+from conclave.core.system.raft import RaftOperations
+from conclave.core.system.seal import SealOperations
+from conclave.core.system.tools import ToolOperations
+
+
+class System(
+    SealOperations,
+    RaftOperations,
+    HealthOperations,
+    KeyringOperations,
+    MountOperations,
+    PolicyOperations,
+    LeaseOperations,
+    ToolOperations,
+):
+    """The engine of `sys/`.
+
+    Args:
+        lifecycle: of this node's vault.
+        sanitized_config: this node's configuration without its secrets, for config/state/sanitized.
+    """
+
+    type = "system"
+
+    def __init__(self, lifecycle: Lifecycle, sanitized_config: Mapping[str, Any] | None = None) -> None:
+        self.lifecycle = lifecycle
+        self.sanitized_config = sanitized_config or {}

@@ -9,13 +9,14 @@ import binascii
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
-from conclave.core.lifecycle import JoinTarget, Lifecycle
 from msgspec import Meta, Struct
 
 from conclave.cluster.replica import Peer
 from conclave.core.contract import Context, Engine, Response, operation
 from conclave.core.durations import format_duration
 from conclave.core.errors import InvalidRequest
+from conclave.core.joining import JoinTarget
+from conclave.core.lifecycle import Lifecycle
 from conclave.core.timestamps import rfc3339
 
 PROTOCOL_VERSION: Final = "3"
@@ -63,7 +64,7 @@ class RaftOperations(Engine):
     type = "system-raft"
     lifecycle: Lifecycle
 
-    @operation("leader", read=True, authenticated=False)
+    @operation("leader", read=True, authenticated=False, is_local=True)
     def leader(self, ctx: Context) -> Response:
         """Tell which node leads, as this node knows it."""
         del ctx
@@ -128,6 +129,7 @@ class RaftOperations(Engine):
             raise InvalidRequest("no server id provided")
         challenge = self.lifecycle.make_challenge(body.server_id, ctx.now_ns)
         config = self.lifecycle.seal_config()
+        assert config is not None, "the leader of an unsealed vault knows it"
         data = {
             "challenge": base64.b64encode(challenge).decode(),
             "seal_config": {

@@ -6,11 +6,11 @@ All but `seal` are answered by any node in any state, by the node addressed, and
 
 from typing import Annotated
 
-from conclave.core.lifecycle import Lifecycle
 from msgspec import Meta, Struct
 
 from conclave.core.contract import Context, Engine, Response, operation
 from conclave.core.errors import InvalidRequest
+from conclave.core.lifecycle import Lifecycle
 
 
 class Initialize(Struct):

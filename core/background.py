@@ -1,0 +1,152 @@
+"""What goes on without a request, on the active node alone: ending what is over, clearing what is left of it.
+
+* leases that are over are ended on time; children of ended tokens and doomed directories are cleared away
+* the keyring is rotated before a key has sealed too much
+
+Each piece of work is one bounded step and one entry of its own, so requests come in between, and a new leader goes on
+where the old one stopped: what is still there is what is still to do. Which steps there are is decided in
+`core/revocation.py` and `core/rotation.py`; here is when.
+
+Nothing is polled: the task sleeps until the next lease ends, and the feed wakes it when something earlier comes or
+something is doomed. It ends at once when leadership does.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from conclave.cluster.errors import ClusterError
+from conclave.core.durations import NANOSECONDS
+from conclave.core.keys import Keys
+from conclave.core.revocation import clear_step, empty_step, expire_due, leases_of
+from conclave.core.rotation import restore_count, rotation_step
+from conclave.core.services import AREA_DOOMED, AREA_TOKENS, TABLE_EXPIRY, Services, area_id
+from conclave.core.store import Settlement
+from conclave.storage.errors import StorageError
+from conclave.storage.transaction import Transaction
+
+if TYPE_CHECKING:
+    from conclave.core.vault import Vault
+
+log = logging.getLogger(__name__)
+
+SLEEP_SECONDS_MAX: Final = 60.0
+"""How long it sleeps at most: the clock may have been set, and key use is looked at as often."""
+RETRY_SECONDS: Final = 1.0
+"""Pause after a step that could not be committed."""
+_TIME_BYTES: Final = slice(16, 24)  # of an ordered table's key
+
+
+class Background:
+    """The background work of one node.
+
+    Args:
+        vault: whose state is worked on.
+    """
+
+    def __init__(self, vault: "Vault") -> None:
+        self._vault = vault
+        self._task: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._sleeps_until_ns = 0
+        self._unsubscribe: list[Callable[[], None]] = []
+
+    def start(self) -> None:
+        """Begin; this node has become active."""
+        self.stop()
+        keys = self._vault.keys
+        assert keys is not None, "an active node is unsealed"
+        overlay = self._vault.store.overlay
+        ending = keys.barrier.descend(area_id(keys.barrier, AREA_TOKENS), "ending/")
+        self._unsubscribe = [
+            overlay.subscribe(area_id(keys.barrier, TABLE_EXPIRY), self._lease_changed),
+            overlay.subscribe(area_id(keys.barrier, AREA_DOOMED), self._something_to_clear),
+            overlay.subscribe(ending, self._something_to_clear),
+        ]
+        restore_count(self._vault.pipeline.services(self._vault.store.reading(), keys.barrier, 0), keys)
+        self._task = self._vault.spawn(self._run())
+
+    def stop(self) -> None:
+        """End at once: this node is active no longer."""
+        for unsubscribe in self._unsubscribe:
+            unsubscribe()
+        self._unsubscribe = []
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    def _lease_changed(self, _index: int, key: bytes) -> None:
+        if int.from_bytes(key[_TIME_BYTES], "big") < self._sleeps_until_ns:
+            self._wake.set()
+
+    def _something_to_clear(self, _index: int, _key: bytes) -> None:
+        self._wake.set()
+
+    async def _run(self) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                while await self.step():  # noqa: ASYNC110  (not polling: a turn for the requests that came meanwhile)
+                    await asyncio.sleep(0)
+                pause_seconds = self._pause_seconds()
+            except (ClusterError, StorageError) as error:
+                log.warning("background work is held up", extra={"reason": str(error)})
+                pause_seconds = RETRY_SECONDS
+            except Exception:  # the loop's edge: expiry must go on whatever one record does to it
+                log.exception("background work failed")
+                pause_seconds = RETRY_SECONDS
+            try:
+                await asyncio.wait_for(self._wake.wait(), pause_seconds)
+            except TimeoutError:
+                continue
+
+    async def step(self) -> bool:
+        """Do one bounded piece of what is due and return once it is committed; False if nothing is due.
+
+        Raises:
+            ClusterError: this node does not lead any more, or too much is in flight.
+            StorageError: the state cannot be read or written.
+        """
+        vault = self._vault
+        keys = vault.keys
+        if keys is None or not vault.is_active:
+            return False
+        for work in (_expire, _clear, _empty, rotation_step):
+            transaction = vault.store.writing()
+            services = vault.pipeline.services(transaction, keys.barrier, vault.store.now_ns())
+            if work(services, keys):
+                return await self._commit(transaction)
+        return False
+
+    async def _commit(self, transaction: Transaction) -> bool:
+        settled: asyncio.Future[Settlement] = asyncio.get_running_loop().create_future()
+        self._vault.store.commit(
+            transaction, lambda settlement: None if settled.done() else settled.set_result(settlement)
+        )
+        return await settled is Settlement.COMMITTED
+
+    def _pause_seconds(self) -> float:
+        """Return how long nothing is due."""
+        vault = self._vault
+        keys = vault.keys
+        if keys is None:
+            return SLEEP_SECONDS_MAX
+        now_ns = vault.store.now_ns()
+        services = vault.pipeline.services(vault.store.reading(), keys.barrier, now_ns)
+        next_ns = leases_of(services).next_expiry_ns()
+        latest_ns = now_ns + int(SLEEP_SECONDS_MAX * NANOSECONDS)
+        self._sleeps_until_ns = min(latest_ns, next_ns) if next_ns is not None else latest_ns
+        return max(0.0, (self._sleeps_until_ns - now_ns) / NANOSECONDS)
+
+
+def _expire(services: Services, _keys: Keys) -> int:
+    return expire_due(services)
+
+
+def _clear(services: Services, _keys: Keys) -> int:
+    return clear_step(services)
+
+
+def _empty(services: Services, _keys: Keys) -> int:
+    return empty_step(services)

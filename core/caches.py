@@ -1,0 +1,187 @@
+"""What a node remembers of committed records, so that a request need not read and decrypt them again.
+
+Four things, each derived from one area: the router and plans made with it from the mounts, compiled policies from the
+policies, token records from the tokens. Nothing but the feed invalidates them: an entry that changes a record drops what
+was derived from it, before the entry's own answer leaves (`Overlay.subscribe`).
+
+They hold committed state only. A transaction that could see more (a change of the same area that is proposed, or its
+own) reads the records itself; `usable` decides that.
+"""
+
+from collections.abc import Callable
+from typing import Final, TypeVar, overload
+
+from msgspec import Struct
+
+from conclave.core.acl import Acl
+from conclave.core.mounts import MountTable
+from conclave.core.privileged import acl_of
+from conclave.core.records import Records
+from conclave.core.router import Router
+from conclave.core.services import AREA_MOUNTS, AREA_POLICIES, AREA_TOKENS, Services, area_id
+from conclave.core.tokens import TokenRecord
+from conclave.storage.barrier import Barrier
+from conclave.storage.overlay import Overlay
+
+T = TypeVar("T")
+P = TypeVar("P")
+
+CACHED_TOKENS_MAX: Final = 10_000
+CACHED_ACLS_MAX: Final = 1_000
+CACHED_PLANS_MAX: Final = 8_192
+"""How many of each are remembered; one more, and all of that kind are forgotten."""
+
+
+class Caches:
+    """The caches of one node; empty and unused while it is sealed."""
+
+    def __init__(self) -> None:
+        self.plans: dict[object, object] = {}
+        self._router: Router | None = None
+        self._acls: dict[tuple[str, ...], Acl] = {}
+        self._tokens: dict[str, TokenRecord] = {}
+        self._token_names: dict[bytes, str] = {}  # storage key -> name of a remembered token
+        self._overlay: Overlay | None = None
+        self._barrier: Barrier | None = None
+        self._area_ids: dict[str, bytes] = {}
+        self._unsubscribe: list[Callable[[], None]] = []
+
+    # -- following the feed --
+
+    def attach(self, overlay: Overlay, barrier: Barrier) -> None:
+        """Begin to remember what this barrier opens, and follow the feed."""
+        assert self._overlay is None, "detach() comes first"
+        self.clear()
+        self._overlay = overlay
+        self._barrier = barrier
+        self._area_ids = {name: area_id(barrier, name) for name in (AREA_MOUNTS, AREA_POLICIES, AREA_TOKENS)}
+        self._unsubscribe = [
+            overlay.subscribe(self._area_ids[AREA_MOUNTS], self._mount_changed),
+            overlay.subscribe(self._area_ids[AREA_POLICIES], self._policy_changed),
+            overlay.subscribe(self._area_ids[AREA_TOKENS], self._token_changed),
+        ]
+
+    def detach(self, overlay: Overlay) -> None:
+        """Forget everything and stop following the feed."""
+        assert self._overlay in (overlay, None), "a node has one overlay"
+        for unsubscribe in self._unsubscribe:
+            unsubscribe()
+        self._unsubscribe = []
+        self._overlay = self._barrier = None
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything: a snapshot has replaced the state."""
+        self.plans.clear()
+        self._router = None
+        self._acls.clear()
+        self._tokens.clear()
+        self._token_names.clear()
+
+    def _mount_changed(self, _index: int, _key: bytes) -> None:
+        self._router = None
+        self.plans.clear()
+
+    def _policy_changed(self, _index: int, _key: bytes) -> None:
+        self._acls.clear()
+
+    def _token_changed(self, _index: int, key: bytes) -> None:
+        name = self._token_names.pop(key, None)
+        if name is not None:
+            del self._tokens[name]
+
+    # -- what is remembered --
+
+    def usable(self, services: Services, area: str) -> bool:
+        """Whether committed records of an area are what this transaction sees."""
+        if self._overlay is None:
+            return False
+        transaction = services.transaction
+        if not transaction.is_writable:
+            return True
+        return not transaction.has_changes and not self._overlay.proposes_under(self._area_ids[area])
+
+    def router(self, services: Services) -> Router:
+        """Return the router of all mounts."""
+        if not self.usable(services, AREA_MOUNTS):
+            return _new_router(services)
+        if self._router is None:
+            self._router = _new_router(services)
+        return self._router
+
+    def acl(self, services: Services, record: TokenRecord) -> Acl:
+        """Return what a token may do."""
+        if not self.usable(services, AREA_POLICIES):
+            return acl_of(services, record)
+        key = tuple(record.policies)
+        found = self._acls.get(key)
+        if found is None:
+            found = acl_of(services, record)
+            bounded_put(self._acls, key, found, CACHED_ACLS_MAX)
+        return found
+
+    def tokens(self, services: Services) -> "TokenRecords | Records":
+        """Return the directory of tokens, with remembered records where they count."""
+        records = services.area(AREA_TOKENS)
+        return TokenRecords(records, self) if self.usable(services, AREA_TOKENS) else records
+
+    def token(self, name: str) -> TokenRecord | None:
+        """Return a remembered token."""
+        return self._tokens.get(name)
+
+    def remember_token(self, record: TokenRecord) -> None:
+        """Remember a token as it is committed."""
+        assert self._barrier is not None, "only usable caches are written"
+        if len(self._tokens) >= CACHED_TOKENS_MAX:
+            self._tokens.clear()
+            self._token_names.clear()
+        self._tokens[record.name] = record
+        self._token_names[self._barrier.child_key(self._area_ids[AREA_TOKENS], record.name.encode())] = record.name
+
+
+class TokenRecords:
+    """The directory of tokens as `Tokens.lookup` reads it, through the cache. Writing goes to the directory itself."""
+
+    __slots__ = ("_caches", "_records")
+
+    def __init__(self, records: Records, caches: Caches) -> None:
+        self._records = records
+        self._caches = caches
+
+    @overload
+    def get(self, path: str) -> bytes | None: ...
+    @overload
+    def get(self, path: str, as_type: type[T]) -> T | None: ...
+    def get(self, path: str, as_type: type[T] | None = None) -> bytes | T | None:
+        """Return a record; a token's from the cache if it is there."""
+        if as_type is not TokenRecord:
+            return self._records.get(path) if as_type is None else self._records.get(path, as_type)
+        found = self._caches.token(path)
+        if found is None:
+            found = self._records.get(path, TokenRecord)
+            if found is not None:
+                self._caches.remember_token(found)
+        return found  # type: ignore[return-value]  # as_type is TokenRecord here
+
+    def put(self, path: str, value: bytes | Struct) -> None:
+        """Store a record."""
+        self._records.put(path, value)
+
+    def delete(self, path: str) -> bool:
+        """Remove a record."""
+        return self._records.delete(path)
+
+    def list(self, path: str = "", *, after: str = "", limit: int | None = None) -> list[str]:
+        """Return the sorted names in a directory."""
+        return self._records.list(path, after=after, limit=limit)
+
+
+def bounded_put(cache: dict[T, P], key: T, value: P, size_max: int) -> None:
+    """Remember one thing more; a full cache is emptied first, which costs less than keeping an order."""
+    if len(cache) >= size_max:
+        cache.clear()
+    cache[key] = value
+
+
+def _new_router(services: Services) -> Router:
+    return Router(MountTable(services.area(AREA_MOUNTS)).all())

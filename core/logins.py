@@ -1,0 +1,109 @@
+"""What an auth method has found out (`Login`) becomes a token: its lifetimes, its record, its lease, its `auth` block.
+
+The method says what its role says of tokens; the mount and the system bound that. A token of a login has no parent and
+is named by the path of the login, so that `sys/leases/revoke-prefix/auth/userpass/` ends all that came by that mount.
+
+Source: Vault's page "Tokens", "Token time-to-live, periodic tokens, and explicit max TTLs".
+"""
+
+from conclave.core.contract import Auth, Login, MountInfo, TokenParameters
+from conclave.core.durations import format_short
+from conclave.core.errors import InvalidRequest
+from conclave.core.policies import ROOT
+from conclave.core.revocation import register_token, tokens_of
+from conclave.core.services import AREA_TOKENS, Services
+from conclave.core.tokens import BATCH, SERVICE, TokenRecord, with_default
+
+_TYPES = {"": SERVICE, "service": SERVICE, "default-service": SERVICE, "batch": BATCH, "default-batch": BATCH}
+
+
+def complete_login(
+    services: Services, mount: MountInfo, mount_token_type: str, login: Login, path: str
+) -> tuple[Auth, list[str]]:
+    """Make the token of a login and return its `auth` block with warnings.
+
+    Args:
+        services: in a transaction that writes.
+        mount: the auth method's.
+        mount_token_type: what it was tuned to give where the role says nothing; may be empty.
+        login: what the method found out.
+        path: of the request: "auth/userpass/login/bob".
+
+    Raises:
+        InvalidRequest: no such token may be made.
+    """
+    parameters = login.parameters
+    token_type = _token_type(parameters, mount_token_type)
+    policies = with_default(parameters.policies, no_default=parameters.no_default_policy)
+    if ROOT in policies:
+        raise InvalidRequest("auth methods cannot create root tokens")
+    ttl_seconds, longest_seconds, warnings = lifetimes(parameters, mount)
+    is_batch = token_type == BATCH
+    text, record = tokens_of(services).create(
+        services.area(AREA_TOKENS),
+        now_ns=services.now_ns,
+        policies=policies,
+        path=path,
+        ttl_seconds=ttl_seconds,
+        explicit_max_ttl_seconds=0 if is_batch else parameters.explicit_max_ttl_seconds,
+        max_ttl_seconds=0 if is_batch else longest_seconds,
+        period_seconds=0 if is_batch else parameters.period_seconds,
+        num_uses=0 if is_batch else parameters.num_uses,
+        token_type=token_type,
+        is_renewable=login.is_renewable and not is_batch,
+        display_name=login.display_name,
+        meta=login.metadata or None,
+        bound_cidrs=parameters.bound_cidrs,
+    )
+    register_token(services, record)
+    return auth_of(record, text, ttl_seconds), warnings
+
+
+def lifetimes(parameters: TokenParameters, mount: MountInfo) -> tuple[int, int, list[str]]:
+    """Return how long a new token is good for, what its age never exceeds by renewal (0: no bound), and warnings."""
+    explicit = parameters.explicit_max_ttl_seconds
+    if parameters.period_seconds:
+        wanted, longest = parameters.period_seconds, explicit
+    else:
+        wanted = parameters.ttl_seconds or mount.default_lease_ttl_seconds
+        bounds = (mount.max_lease_ttl_seconds, parameters.max_ttl_seconds, explicit)
+        longest = min((bound for bound in bounds if bound), default=0)
+    if not longest or wanted <= longest:
+        return wanted, longest, []
+    is_asked_for = bool(parameters.ttl_seconds or parameters.period_seconds)
+    return longest, longest, [capped(wanted, longest)] if is_asked_for else []
+
+
+def capped(ttl_seconds: int, longest_seconds: int) -> str:
+    """Return the warning that a token does not get the lifetime that was asked for."""
+    return (
+        f'TTL of "{format_short(ttl_seconds)}" exceeded the effective max_ttl of "{format_short(longest_seconds)}"; '
+        "TTL value is capped accordingly"
+    )
+
+
+def auth_of(record: TokenRecord, text: str, lease_seconds: int) -> Auth:
+    """Return the `auth` block of an answer that hands a token out or prolongs it."""
+    return Auth(
+        client_token=text,
+        accessor=record.accessor,
+        policies=record.policies,
+        token_policies=record.policies,
+        metadata=record.meta,
+        lease_duration=lease_seconds,
+        renewable=record.is_renewable,
+        entity_id=record.entity_id,
+        token_type=record.type,
+        orphan=not record.parent,
+        num_uses=record.num_uses,
+    )
+
+
+def _token_type(parameters: TokenParameters, mount_token_type: str) -> str:
+    """Return the type that the role says, unless the mount says one that no role changes."""
+    if mount_token_type in ("service", "batch"):
+        return mount_token_type
+    wanted = parameters.type or mount_token_type
+    if wanted not in _TYPES:
+        raise InvalidRequest("invalid 'token_type' value")
+    return _TYPES[wanted]

@@ -384,11 +384,14 @@ def is_good(storage: Storage, record: TokenRecord, now_ns: int) -> bool:
 
 
 def with_default(policies: Sequence[str], *, no_default: bool) -> list[str]:
-    """Return policies as a token gets them: lower case, sorted, once each, with `default` unless it is unwanted."""
+    """Return policies as a token gets them: lower case, sorted, once each, with `default` unless it is unwanted.
+
+    `root` makes every other one needless.
+    """
     wanted = {policy.strip().lower() for policy in policies} - {""}
-    if not no_default and ROOT not in wanted:
-        wanted.add(DEFAULT)
-    return sorted(wanted)
+    if ROOT in wanted:
+        return [ROOT]
+    return sorted(wanted if no_default else wanted | {DEFAULT})
 
 
 def _check_chain(storage: Storage, record: TokenRecord) -> None:

@@ -10,20 +10,28 @@ from typing import Annotated, Any, Final
 
 from msgspec import Meta, Struct
 
-from conclave.core.contract import Auth, Engine, Response, operation
+from conclave.core.contract import Context, Engine, Response, operation
 from conclave.core.durations import NANOSECONDS, Seconds, format_short, parse_seconds
-from conclave.core.errors import InvalidRequest, NotFound, PermissionDenied
+from conclave.core.errors import InvalidRequest, NotFound, PermissionDenied, unsupported_path
+from conclave.core.identity import Identities
+from conclave.core.listing import Page, list_page
+from conclave.core.logins import auth_of
 from conclave.core.policies import DEFAULT, ROOT, PolicyStore
 from conclave.core.privileged import VaultContext
 from conclave.core.revocation import register_token, release_token, renew_token, revoke_token, tokens_of
-from conclave.core.services import AREA_POLICIES, AREA_TOKENS
+from conclave.core.services import AREA_IDENTITY, AREA_POLICIES, AREA_TOKENS
 from conclave.core.timestamps import rfc3339
+from conclave.core.token_roles import RoleFields, TokenRole, merged
 from conclave.core.tokens import BATCH, RESERVED_PREFIXES, SERVICE, TokenRecord, with_default
 
 TEXT_CHARACTERS_MAX: Final = 256
 """The longest text that a client can choose for a token."""
 NAMES_MAX: Final = 256
 """How many policies, and how many entries of metadata, a token can have."""
+FIRST_ROOT_PATH: Final = "auth/token/root"
+"""What made the token that comes with a new vault; nothing else has this path."""
+_NO_ACCESSOR: Final = "1 error occurred:\n\t* missing accessor\n\n"
+_ROLE_NAME: Final = re.compile(r"\w([\w.-]*\w)?", re.ASCII)
 
 
 # -- fields --
@@ -44,7 +52,8 @@ class Create(Struct):
     display_name: Annotated[str, Meta(description="A name for people.")] = ""
     num_uses: Annotated[int, Meta(description="How often it can be used; 0 for any number.")] = 0
     period: Annotated[str, Meta(description="What each renewal gives, without a maximum; needs sudo.")] = ""
-    entity_alias: Annotated[str, Meta(description="Needs a token role.")] = ""
+    entity_alias: Annotated[str, Meta(description="Whose token it is; needs a role that allows the name.")] = ""
+    lease: Annotated[str, Meta(description="The older name of `ttl`.")] = ""
 
 
 class Which(Struct):
@@ -100,12 +109,21 @@ class TokenMethod(Engine):
     @operation("create", update=Create)
     def create(self, ctx: VaultContext, body: Create) -> Response:
         """Make a token."""
-        return _create(ctx, body, is_orphan=body.no_parent)
+        return _create(ctx, body, is_orphan=body.no_parent, path="auth/token/create")
 
     @operation("create-orphan", update=Create)
     def create_orphan(self, ctx: VaultContext, body: Create) -> Response:
-        """Make a token without a parent; needs sudo."""
-        return _create(ctx, body, is_orphan=True)
+        """Make a token without a parent."""
+        return _create(ctx, body, is_orphan=True, path="auth/token/create-orphan")
+
+    @operation("create/{role_name}", update=Create)
+    def create_by_role(self, ctx: VaultContext, role_name: str, body: Create) -> Response:
+        """Make a token as a role says."""
+        role = ctx.storage.get(f"role/{role_name}", TokenRole)
+        if role is None:
+            raise InvalidRequest(f"unknown role {role_name}")
+        path = "/".join(filter(None, ("auth/token/create", role.name, role.path_suffix)))
+        return _create(ctx, body, is_orphan=role.is_orphan or body.no_parent, path=path, role=role)
 
     @operation("lookup", read=Which)
     @operation("lookup", update=Which, writes=False)
@@ -134,11 +152,12 @@ class TokenMethod(Engine):
     @operation("renew", update=Renew)
     def renew(self, ctx: VaultContext, body: Renew) -> Response:
         """Prolong a token."""
-        text = body.token or ctx.request.token
-        record = tokens_of(ctx.services).lookup(ctx.services.area(AREA_TOKENS), text, ctx.now_ns)
+        if not body.token:
+            raise InvalidRequest("missing token ID")
+        record = tokens_of(ctx.services).lookup(ctx.services.area(AREA_TOKENS), body.token, ctx.now_ns)
         if record is None:
             raise InvalidRequest("token not found")
-        return _renew(ctx, record, text, body.increment)
+        return _renew(ctx, record, body.token, body.increment)
 
     @operation("renew-self", update=RenewSelf)
     def renew_self(self, ctx: VaultContext, body: RenewSelf) -> Response:
@@ -170,7 +189,7 @@ class TokenMethod(Engine):
     def revoke_accessor(self, ctx: VaultContext, body: WhichAccessor) -> Response:
         """End the token with an accessor, and its children."""
         if not body.accessor:
-            raise InvalidRequest("missing accessor")
+            raise InvalidRequest(_NO_ACCESSOR)
         record = tokens_of(ctx.services).lookup_accessor(ctx.services.area(AREA_TOKENS), body.accessor, ctx.now_ns)
         if record is None:
             return Response(warnings=["No token found with this accessor"])
@@ -189,13 +208,50 @@ class TokenMethod(Engine):
         return Response()
 
     @operation("accessors", list=True, sudo=True)
-    @operation("accessors/", list=True, sudo=True)
     def list_accessors(self, ctx: VaultContext) -> Response:
         """List the accessors of all tokens."""
         accessors = tokens_of(ctx.services).accessors(ctx.services.area(AREA_TOKENS))
         if not accessors:
             raise NotFound
         return Response({"keys": accessors})
+
+    @operation("tidy", update=True, writes=False)
+    def tidy(self, ctx: VaultContext) -> Response:
+        """Say that there is nothing to tidy by hand."""
+        del ctx
+        return Response(
+            is_accepted=True, warnings=["What ended tokens leave is cleared all the time; nothing was left."]
+        )
+
+    # roles
+
+    @operation("roles", list=Page)
+    def list_roles(self, ctx: Context, body: Page) -> Response:
+        """List the names of all roles."""
+        return list_page(ctx.storage, "role", body)
+
+    @operation("roles/{role_name}", read=True)
+    def read_role(self, ctx: Context, role_name: str) -> Response:
+        """Show a role."""
+        role = ctx.storage.get(f"role/{role_name}", TokenRole)
+        if role is None:
+            raise NotFound
+        return Response(role.describe())
+
+    @operation("roles/{role_name}", update=RoleFields)
+    def write_role(self, ctx: Context, role_name: str, body: RoleFields) -> Response:
+        """Create a role, or change the fields of one that are sent."""
+        if not _ROLE_NAME.fullmatch(role_name):
+            raise unsupported_path()
+        before = ctx.storage.get(f"role/{role_name}", TokenRole) or TokenRole(role_name)
+        ctx.storage.put(f"role/{role_name}", merged(before, body))
+        return Response()
+
+    @operation("roles/{role_name}", delete=True)
+    def delete_role(self, ctx: Context, role_name: str) -> Response:
+        """Remove a role; tokens made through it stay."""
+        ctx.storage.delete(f"role/{role_name}")
+        return Response()
 
 
 def _used(ctx: VaultContext) -> TokenRecord:
@@ -205,7 +261,7 @@ def _used(ctx: VaultContext) -> TokenRecord:
 
 def _by_accessor(ctx: VaultContext, accessor: str) -> TokenRecord:
     if not accessor:
-        raise InvalidRequest("missing accessor")
+        raise InvalidRequest(_NO_ACCESSOR)
     record = tokens_of(ctx.services).lookup_accessor(ctx.services.area(AREA_TOKENS), accessor, ctx.now_ns)
     if record is None:
         raise InvalidRequest("1 error occurred:\n\t* invalid accessor\n\n")
@@ -221,50 +277,55 @@ def _revocable(record: TokenRecord) -> TokenRecord:
 # -- making --
 
 
-def _create(ctx: VaultContext, body: Create, *, is_orphan: bool) -> Response:
+def _create(ctx: VaultContext, body: Create, *, is_orphan: bool, path: str, role: TokenRole | None = None) -> Response:
     parent = _used(ctx)
-    token_type = _check_fields(body)
-    _check_rights(ctx, parent, body, is_orphan=is_orphan)
-    policies = _policies(ctx, parent, body)
-    if token_type == BATCH and ROOT in policies:
+    token_type = _check_fields(body, role)
+    _check_rights(ctx, parent, body)
+    policies = _policies(ctx, parent, body, role)
+    is_root = ROOT in policies
+    if token_type == BATCH and is_root:
         raise InvalidRequest("batch tokens cannot be root tokens")
-    lifetimes = _lifetimes(ctx, body, is_root=ROOT in policies)
-    store = PolicyStore(ctx.services.area(AREA_POLICIES))
-    missing = [f'Policy "{name}" does not exist' for name in policies if not store.exists(name)]
+    lifetimes = _lifetimes(ctx, body, role, is_root=is_root)
     text, record = tokens_of(ctx.services).create(
         ctx.services.area(AREA_TOKENS),
         now_ns=ctx.now_ns,
         policies=policies,
-        path=f"{ctx.mount.path}{'create-orphan' if is_orphan and not body.no_parent else 'create'}",
+        path=path,
         ttl_seconds=lifetimes.ttl,
         explicit_max_ttl_seconds=lifetimes.explicit_max,
         period_seconds=lifetimes.period,
-        num_uses=body.num_uses,
+        num_uses=_fewer(body.num_uses, role.num_uses if role is not None else 0),
         parent="" if is_orphan else parent.name,
         token_type=token_type,
-        is_renewable=body.renewable and token_type == SERVICE,
+        is_renewable=_is_renewable(body, role) and token_type == SERVICE and lifetimes.ttl > 0,
         display_name=_display_name(body.display_name),
         meta=body.meta or None,
-        entity_id=parent.entity_id if not is_orphan else "",
-        text=body.id,
+        entity_id=_entity_id(ctx, body, role, "" if is_orphan else parent.entity_id),
+        role=role.name if role is not None else "",
+        bound_cidrs=role.bound_cidrs if role is not None and not is_root else [],
+        text=body.id if token_type == SERVICE else "",
     )
     register_token(ctx.services, record)
-    return Response(auth=auth_of(record, text, lifetimes.ttl), warnings=[*missing, *lifetimes.warnings])
+    store = PolicyStore(ctx.services.area(AREA_POLICIES))
+    missing = [f'Policy "{name}" does not exist' for name in policies if not store.exists(name)]
+    return Response(auth=auth_of(record, text, lifetimes.ttl), warnings=[*lifetimes.warnings, *missing])
 
 
-def _check_fields(body: Create) -> str:
+def _check_fields(body: Create, role: TokenRole | None) -> str:
     """Check what does not depend on who asks, and return the token's type."""
-    token_type = body.type or SERVICE
+    token_type = (role.token_type(body.type) if role is not None else body.type) or SERVICE
     if token_type not in (SERVICE, BATCH):
         raise InvalidRequest("invalid 'token_type' value")
     if body.num_uses < 0:
         raise InvalidRequest("number of uses cannot be negative")
     if len(body.policies) > NAMES_MAX or len(body.meta or {}) > NAMES_MAX:
         raise InvalidRequest(f"a token has at most {NAMES_MAX} policies and {NAMES_MAX} entries of metadata")
-    if body.entity_alias:
+    if body.entity_alias and role is None:
         raise InvalidRequest("'entity_alias' is only allowed in combination with token role")
+    if body.entity_alias and role is not None and not role.allows_alias(body.entity_alias):
+        raise InvalidRequest("invalid 'entity_alias' value")
     if token_type == BATCH:
-        for name in ("num_uses", "period", "explicit_max_ttl", "id"):
+        for name in ("num_uses", "period", "explicit_max_ttl"):
             if getattr(body, name):
                 raise InvalidRequest(f'batch tokens cannot have "{name}" set')
     _check_text(body.id)
@@ -276,14 +337,14 @@ def _check_text(text: str) -> None:
         if text.startswith(prefix):
             raise InvalidRequest(f"custom token ID cannot have the '{prefix}' prefix")
     if "." in text:
-        raise InvalidRequest("custom token ID cannot have '.' in the value")
+        raise InvalidRequest("custom token ID cannot have a '.' in the value")
     if len(text) > TEXT_CHARACTERS_MAX or not (text.isascii() and text.isprintable()) or " " in text:
         raise InvalidRequest(
             f"custom token ID must be printable ASCII without spaces, {TEXT_CHARACTERS_MAX} characters at most"
         )
 
 
-def _check_rights(ctx: VaultContext, parent: TokenRecord, body: Create, *, is_orphan: bool) -> None:
+def _check_rights(ctx: VaultContext, parent: TokenRecord, body: Create) -> None:
     if parent.is_batch:
         raise InvalidRequest("batch tokens cannot create more tokens")
     if parent.num_uses != 0:
@@ -292,7 +353,7 @@ def _check_rights(ctx: VaultContext, parent: TokenRecord, body: Create, *, is_or
         return
     if body.id:
         raise InvalidRequest("root or sudo privileges required to specify token id")
-    if is_orphan:
+    if body.no_parent:
         raise InvalidRequest("root or sudo privileges required to create orphan token")
     if body.period:
         raise InvalidRequest("root or sudo privileges required to create periodic token")
@@ -303,45 +364,79 @@ def _has_sudo(ctx: VaultContext) -> bool:
     return not {"root", "sudo"}.isdisjoint(ctx.acl.capabilities(ctx.request.path))
 
 
-def _policies(ctx: VaultContext, parent: TokenRecord, body: Create) -> list[str]:
-    """Return the new token's policies: not more than the parent's, unless that one has sudo here."""
-    has_sudo = _has_sudo(ctx)
-    wanted = body.policies or parent.policies
-    no_default = body.no_default_policy or (not has_sudo and DEFAULT not in parent.policies)
-    policies = with_default(wanted, no_default=no_default)
+def _policies(ctx: VaultContext, parent: TokenRecord, body: Create, role: TokenRole | None) -> list[str]:
+    """Return the new token's policies: what the role says, or not more than the parent's unless that one has sudo here."""
+    unwanted = {DEFAULT} if body.no_default_policy else set()
+    wanted = [policy for policy in body.policies if policy.strip().lower() not in unwanted]
+    if role is not None and role.bounds_policies:
+        policies = role.policies(wanted, parent.policies, no_default=body.no_default_policy)
+    else:
+        policies = _own_policies(ctx, parent, body, wanted, role)
     if ROOT in policies and not parent.is_root:
         raise InvalidRequest("root tokens may not be created without parent token being root")
+    return policies
+
+
+def _own_policies(
+    ctx: VaultContext, parent: TokenRecord, body: Create, wanted: list[str], role: TokenRole | None
+) -> list[str]:
+    has_sudo = _has_sudo(ctx)
+    no_default = body.no_default_policy or (role is not None and role.no_default_policy)
+    no_default = no_default or (not has_sudo and DEFAULT not in parent.policies)
+    policies = with_default(wanted if body.policies else parent.policies, no_default=no_default)
     if not has_sudo and not set(policies) <= set(parent.policies):
         raise InvalidRequest("child policies must be subset of parent")
     return policies
 
 
-def _lifetimes(ctx: VaultContext, body: Create, *, is_root: bool) -> _Lifetimes:
-    ttl = _positive("ttl", body.ttl)
+def _is_renewable(body: Create, role: TokenRole | None) -> bool:
+    return body.renewable and (role is None or role.is_renewable)
+
+
+def _entity_id(ctx: VaultContext, body: Create, role: TokenRole | None, inherited: str) -> str:
+    """Return whose token it is: of whoever the alias names, or the parent's."""
+    if role is None or not body.entity_alias:
+        return inherited
+    identities = Identities(ctx.services.area(AREA_IDENTITY), ctx.random, ctx.now_ns)
+    return identities.logged_in(ctx.mount.accessor, body.entity_alias.lower(), {}).id
+
+
+def _fewer(one: int, other: int) -> int:
+    """Return the smaller of two numbers of which 0 says nothing."""
+    return min(one, other) if one and other else one or other
+
+
+def _lifetimes(ctx: VaultContext, body: Create, role: TokenRole | None, *, is_root: bool) -> _Lifetimes:
+    ttl = _positive("ttl", body.ttl) or _positive("lease", body.lease)
     explicit_max = _positive("explicit_max_ttl", body.explicit_max_ttl)
     period = _positive("period", body.period)
-    if is_root and not (ttl or period or explicit_max):
-        return _Lifetimes(0, 0, 0, [])
     warnings: list[str] = []
-    longest = ctx.mount.max_lease_ttl_seconds
-    if explicit_max > longest and not period:
+    if role is not None:
+        explicit_max = _lesser("Explicit max TTL", explicit_max, role.explicit_max_ttl_seconds, warnings)
+        period = _lesser("Period", period, role.period_seconds, warnings)
+    if is_root and not (ttl or period or explicit_max):
+        return _Lifetimes(0, 0, 0, warnings)
+    longest = _fewer(explicit_max, ctx.mount.max_lease_ttl_seconds)
+    wanted = period or ttl or (longest if is_root else ctx.mount.default_lease_ttl_seconds)
+    if wanted > longest:
+        warnings.append(_capped(wanted, longest, "period" if period else "TTL"))
+    return _Lifetimes(min(wanted, longest), explicit_max, min(period, ctx.mount.max_lease_ttl_seconds), warnings)
+
+
+def _lesser(name: str, asked: int, role: int, warnings: list[str]) -> int:
+    """Return the lesser of what was asked for and what the role says, with a warning if both say something."""
+    seconds = _fewer(asked, role)
+    if asked and role:
         warnings.append(
-            f'Explicit max TTL of "{format_short(explicit_max)}" is greater than system/mount allowed value; '
-            f'value is being capped to "{format_short(longest)}"'
+            f"{name} specified both during creation call and in role; using the lesser value of {seconds} seconds"
         )
-        explicit_max = longest
-    ttl = period or ttl or ctx.mount.default_lease_ttl_seconds
-    effective_max = explicit_max or (0 if period else longest)
-    if effective_max and ttl > effective_max:
-        warnings.append(_capped(ttl, effective_max))
-        ttl = effective_max
-    return _Lifetimes(ttl, explicit_max, period, warnings)
+    return seconds
 
 
-def _capped(ttl: int, effective_max: int) -> str:
+def _capped(wanted: int, longest: int, name: str = "TTL") -> str:
     return (
-        f'TTL of "{format_short(ttl)}" exceeded the effective max_ttl of "{format_short(effective_max)}"; '
-        "TTL value is capped accordingly"
+        f'{name} of "{format_short(wanted)}" exceeded the effective max_ttl of "{format_short(longest)}"; '
+        f"{name} value is capped accordingly"
     )
 
 
@@ -371,8 +466,6 @@ def _renew(ctx: VaultContext, record: TokenRecord, text: str, increment_seconds:
         raise InvalidRequest("invalid lease ID")
     if not record.is_renewable:
         raise InvalidRequest("lease is not renewable")
-    if increment_seconds < 0:
-        raise InvalidRequest("increment must not be negative")
     warnings: list[str] = []
     ttl = record.period_seconds or increment_seconds or record.ttl_seconds
     longest = record.explicit_max_ttl_seconds or record.max_ttl_seconds
@@ -389,23 +482,6 @@ def _renew(ctx: VaultContext, record: TokenRecord, text: str, increment_seconds:
 
 
 # -- answers --
-
-
-def auth_of(record: TokenRecord, text: str, lease_seconds: int) -> Auth:
-    """Return the `auth` block of an answer that hands a token out or prolongs it."""
-    return Auth(
-        client_token=text,
-        accessor=record.accessor,
-        policies=record.policies,
-        token_policies=record.policies,
-        metadata=record.meta,
-        lease_duration=lease_seconds,
-        renewable=record.is_renewable,
-        entity_id=record.entity_id,
-        token_type=record.type,
-        orphan=not record.parent,
-        num_uses=record.num_uses,
-    )
 
 
 def _describe(ctx: VaultContext, record: TokenRecord, text: str) -> Response:
@@ -428,6 +504,7 @@ def _describe(ctx: VaultContext, record: TokenRecord, text: str) -> Response:
     }
     if record.expires_ns:
         data["issue_time"] = rfc3339(record.created_ns)
+    if record.expires_ns or record.path != FIRST_ROOT_PATH:
         data["renewable"] = record.is_renewable
     if record.renewed_ns:
         data["last_renewal"] = rfc3339(record.renewed_ns)

@@ -33,6 +33,7 @@ PATH_CHARACTERS_MAX: Final = 1024
 
 RUNNING_VERSION: Final = "v0.1.0+builtin.conclave"
 """What is told as the version of each engine: all of them come with the server."""
+_DEFAULT_HEADERS: Final = {SYSTEM_PATH: ["Accept"], IDENTITY_PATH: ["Authorization"]}
 BUILT_IN_TYPES: Final = frozenset({"system", "cubbyhole", "identity", "token"})
 """Types of which there is one mount, made with the vault. Vault tells no deprecation status of these."""
 
@@ -160,17 +161,17 @@ class MountTable:
         for path, kind, description in (
             (SYSTEM_PATH, "system", "system endpoints used for control, policy and debugging"),
             (CUBBYHOLE_PATH, "cubbyhole", "per-token private secret storage"),
+            (IDENTITY_PATH, "identity", "identity store"),
             (TOKEN_PATH, "token", "token based credentials"),
         ):
             mount = new_mount(path, kind, random, now_ns)
-            is_system = path == SYSTEM_PATH
             self.put(
                 msgspec.structs.replace(
                     mount,
                     description=description,
                     local=path == CUBBYHOLE_PATH,
-                    seal_wrap=is_system,
-                    passthrough_request_headers=["Accept"] if is_system else [],
+                    seal_wrap=path == SYSTEM_PATH,
+                    passthrough_request_headers=_DEFAULT_HEADERS.get(path, []),
                 )
             )
 

@@ -14,7 +14,7 @@ Names are lower case. Source: Vault's page "Policies"; features measured on a re
 
 import base64
 import binascii
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NoReturn
 from urllib.parse import quote, unquote
 
@@ -146,16 +146,24 @@ def decode_text(text: str) -> str:
 def _check_keys(body: hcl.Object) -> None:
     wrong = [item for item in body.items if item.key not in ("path", "name")]
     if wrong:
-        found = "".join(f'\t* invalid key "{item.key}" on line {item.line}\n' for item in wrong)
-        noun = "1 error" if len(wrong) == 1 else f"{len(wrong)} errors"
-        raise InvalidRequest(f"failed to parse policy: {noun} occurred:\n{found}\n")
+        raise InvalidRequest(f"failed to parse policy: {_invalid_keys(wrong)}")
+
+
+def _invalid_keys(items: Sequence[hcl.Item]) -> str:
+    """Say which keys are wrong; Vault counts no line for a block's."""
+    lines = [
+        f'\t* invalid key "{item.key}" on line {0 if isinstance(item.value, hcl.Object) else item.line}\n'
+        for item in items
+    ]
+    noun = "1 error" if len(items) == 1 else f"{len(items)} errors"
+    return f"{noun} occurred:\n{''.join(lines)}\n"
 
 
 def _parse_rule(block: hcl.Item) -> Rule:
     path = block.labels[0]
     assert isinstance(block.value, hcl.Object), "blocks() returns nothing else"
     if "+*" in path:
-        _refuse(path, "invalid use of wildcards ('+*' is forbidden)")
+        _refuse(path, f"path \"{path}\": invalid use of wildcards ('+*' is forbidden)")
     capabilities: frozenset[str] = frozenset()
     allowed: dict[str, list[str]] | None = None
     denied: dict[str, list[str]] | None = None
@@ -178,7 +186,7 @@ def _parse_rule(block: hcl.Item) -> Rule:
             case "min_wrapping_ttl" | "max_wrapping_ttl":
                 wrapping[item.key] = _seconds(path, item)
             case _:
-                _refuse(path, f'invalid key "{item.key}" on line {item.line}')
+                _refuse(path, _invalid_keys([item]))
     if wrapping["max_wrapping_ttl"] and wrapping["max_wrapping_ttl"] < wrapping["min_wrapping_ttl"]:
         _refuse(path, "max_wrapping_ttl cannot be less than min_wrapping_ttl")
     if "deny" in capabilities:
@@ -199,9 +207,9 @@ def _refuse(path: str, what: str) -> NoReturn:
 
 
 def _strings(path: str, item: hcl.Item) -> list[str]:
-    values = item.value if isinstance(item.value, list) else [item.value]
-    if not all(isinstance(value, (str, int, float)) for value in values):
-        _refuse(path, f'"{item.key}" must be a list of strings, on line {item.line}')
+    values = item.value
+    if not isinstance(values, list) or not all(isinstance(value, (str, int, float)) for value in values):
+        _refuse(path, f'path "{path}": "{item.key}" must be a list of strings, on line {item.line}')
     return [_text(value) for value in values]
 
 
@@ -213,7 +221,7 @@ def _text(value: hcl.Value) -> str:
 
 def _legacy(path: str, item: hcl.Item) -> frozenset[str]:
     if item.value not in _LEGACY:
-        _refuse(path, f'invalid policy "{_text(item.value)}"')
+        _refuse(path, f'path "{path}": invalid policy "{_text(item.value)}"')
     return _LEGACY[str(item.value)]
 
 
@@ -231,7 +239,7 @@ def _parameters(path: str, item: hcl.Item) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for each in objects:
         if not isinstance(each, hcl.Object):
-            _refuse(path, f'"{item.key}" must be a map of lists, on line {item.line}')
+            _refuse(path, f'path "{path}": "{item.key}" must be a map of lists, on line {item.line}')
         for inner in each.items:
             found[inner.key.lower()] = _strings(path, inner)
     return found

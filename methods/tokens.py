@@ -123,7 +123,7 @@ class TokenMethod(Engine):
         if role is None:
             raise InvalidRequest(f"unknown role {role_name}")
         path = "/".join(filter(None, ("auth/token/create", role.name, role.path_suffix)))
-        return _create(ctx, body, is_orphan=role.is_orphan or body.no_parent, path=path, role=role)
+        return _create(ctx, body, is_orphan=role.is_orphan, path=path, role=role)
 
     @operation("lookup", read=Which)
     @operation("lookup", update=Which, writes=False)
@@ -502,9 +502,8 @@ def _describe(ctx: VaultContext, record: TokenRecord, text: str) -> Response:
         "ttl": record.ttl_left_seconds(ctx.now_ns),
         "type": record.type,
     }
-    if record.expires_ns:
+    if record.path != FIRST_ROOT_PATH:
         data["issue_time"] = rfc3339(record.created_ns)
-    if record.expires_ns or record.path != FIRST_ROOT_PATH:
         data["renewable"] = record.is_renewable
     if record.renewed_ns:
         data["last_renewal"] = rfc3339(record.renewed_ns)

@@ -7,6 +7,7 @@ in the background. Both are one small step in effect, whatever hangs on the moun
 Source: Vault's API pages "sys/mounts", "sys/auth", "sys/remount", "sys/internal/ui/mounts"; recorded from a real server.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -138,7 +139,7 @@ class MountOperations(Engine):
     @operation("mounts/{path...}", update=Enable)
     def enable_mount(self, ctx: VaultContext, path: str, body: Enable) -> Response:
         """Enable a secrets engine at a path."""
-        return _enable(ctx, _named(path, is_auth=False), body)
+        return _enable(ctx, _named(path, is_auth=False), body, ctx.services.engines)
 
     @operation("mounts/{path...}", delete=True)
     def disable_mount(self, ctx: VaultContext, path: str) -> Response:
@@ -168,7 +169,7 @@ class MountOperations(Engine):
     @operation("auth/{path...}", update=Enable, sudo=True)
     def enable_method(self, ctx: VaultContext, path: str, body: Enable) -> Response:
         """Enable an auth method at a path."""
-        return _enable(ctx, _named(path, is_auth=True), body)
+        return _enable(ctx, _named(path, is_auth=True), body, ctx.services.methods)
 
     @operation("auth/{path...}", delete=True, sudo=True)
     def disable_method(self, ctx: VaultContext, path: str) -> Response:
@@ -289,9 +290,9 @@ def _describe_tuning(ctx: VaultContext, path: str) -> Response:
 # -- making and removing --
 
 
-def _enable(ctx: VaultContext, path: str, body: Enable) -> Response:
+def _enable(ctx: VaultContext, path: str, body: Enable, known: Mapping[str, Engine]) -> Response:
     kind = body.plugin_name if body.type == "plugin" else body.type
-    _check_type(ctx, kind, body, is_auth=path.startswith(AUTH_PREFIX))
+    _check_type(kind, body, known)
     mount = new_mount(path, kind, ctx.random, ctx.now_ns, body.options)
     _check_kv_version(mount)
     settings = convert_fields(NewSettings, body.config)
@@ -311,15 +312,14 @@ def _enable(ctx: VaultContext, path: str, body: Enable) -> Response:
     return Response()
 
 
-def _check_type(ctx: VaultContext, kind: str, body: Enable, *, is_auth: bool) -> None:
+def _check_type(kind: str, body: Enable, known: Mapping[str, Engine]) -> None:
     if not kind:
         raise InvalidRequest("backend type must be specified as a string")
-    if is_auth and kind == "token":
+    if kind == "token" and kind in known:
         raise InvalidRequest("token credential backend cannot be instantiated")
     if kind in BUILT_IN_TYPES:
         raise InvalidRequest(f'mount type of "{kind}" is not mountable')
-    known = ctx.services.methods if is_auth else ctx.services.engines
-    if kind not in known and not (kind == "kv-v1" and not is_auth):
+    if kind not in known and not (kind == "kv-v1" and "kv" in known):
         raise InvalidRequest(f"plugin not found in the catalog: {kind}")
     if body.plugin_version:
         raise InvalidRequest(f"no version {body.plugin_version} of {kind}: engines come with the server")

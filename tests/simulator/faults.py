@@ -6,7 +6,7 @@ from msgspec import Struct
 
 
 class Faults(Struct, frozen=True):
-    """Probabilities are of each message, or of each disturbance (one every `disturb_ms` on average)."""
+    """Probabilities are of each message, each sync, or each disturbance (one every `disturb_ms` on average)."""
 
     loss: float = 0.0
     duplication: float = 0.0
@@ -14,22 +14,27 @@ class Faults(Struct, frozen=True):
     heavy_delay: float = 0.0  # a message that takes up to a second
     sync_ms_max: int = 2
     slow_sync: float = 0.0  # a disk write that takes up to a second
+    hanging_sync: float = 0.0  # one that takes up to five
+    failed_sync: float = 0.0
+    freeze: float = 0.0  # a read that stops for up to a second between looking at the lease and at the state
+    drift: float = 0.0  # how much faster or slower a node's clock and ticks may be
     disturb_ms: int = 0  # 0: never
     crash: float = 0.0
+    lose_disk: float = 0.0  # for good; the node is replaced under a new id
     cut: float = 0.0  # one direction of one link
     partition: float = 0.0
+    clog: float = 0.0  # several nodes unreachable, one after the other
     pause: float = 0.0
     transfer: float = 0.0
     resign: float = 0.0
     membership: float = 0.0
     hint: float = 0.0  # a follower is told, rightly or not, that the connection to the leader broke
     compact: float = 0.0
-    drift: float = 0.0  # how much faster or slower a node's ticks may be
 
     @property
     def is_quiet(self) -> bool:
         """Whether nothing goes wrong at all."""
-        return self.disturb_ms == 0 and self.loss == 0 and self.heavy_delay == 0 and self.slow_sync == 0
+        return self == Faults()
 
 
 def draw(random: Random) -> Faults:
@@ -47,15 +52,20 @@ def draw(random: Random) -> Faults:
         heavy_delay=sometimes(0.05),
         sync_ms_max=random.choice([1, 5, 30]),
         slow_sync=sometimes(0.03),
+        hanging_sync=sometimes(0.002),
+        failed_sync=sometimes(0.003),
+        freeze=sometimes(0.2),
+        drift=random.choice([0.0, 0.0, 0.02, 0.05]),
         disturb_ms=random.choice([60, 150, 400]),
         crash=sometimes(1.0),
+        lose_disk=sometimes(0.2),
         cut=sometimes(1.0),
         partition=sometimes(1.0),
+        clog=sometimes(0.3),
         pause=sometimes(0.5),
         transfer=sometimes(0.5),
         resign=sometimes(0.4),
-        membership=sometimes(0.6),
+        membership=sometimes(0.8),
         hint=sometimes(0.8),
         compact=sometimes(0.6),
-        drift=random.choice([0.0, 0.0, 0.02, 0.05]),
     )

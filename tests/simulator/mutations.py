@@ -1,19 +1,41 @@
 """Deliberately broken rules: the proof that the simulator would find them.
 
-Each mutation is a context manager that breaks one rule of the core, or of a world's driver, until it is left. A simulator
-that does not catch every one of them within a bounded number of seeds is blind (raft.md, sections 4 and 5).
+Each mutation is a context manager that breaks one rule of the core, of the lease, or of a driver's conduct, until it is
+left. A simulator that does not notice every one of them within a bounded number of seeds is blind (raft.md, sections 2, 4
+and 5). The docstring of each says what the broken code would do.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from types import ModuleType
 from typing import Any, Final
 
-from conclave.cluster.raft import AppendJob, HardState, Message, Raft, follower, leader
-from conclave.cluster.raft.log import RaftLog
+from conclave.cluster.lease import Lease
+from conclave.cluster.raft import (
+    NO_NODE,
+    AppendJob,
+    ConfState,
+    Entry,
+    HardState,
+    MemoryStorage,
+    Message,
+    MessageKind,
+    Raft,
+    Role,
+    Snapshot,
+    follower,
+    leader,
+    quorum,
+)
+from conclave.cluster.raft.log import RaftLog, Unstable
+from conclave.cluster.raft.progress import Progress
 from conclave.cluster.raft.reads import Reads
 from conclave.cluster.raft.tracker import Tracker
-from tests.simulator.world import Disk, World
+from tests.simulator.disk import Disk, LiveLog
+from tests.simulator.node import Node
+from tests.simulator.world import World
+
+Mutation = Callable[[], AbstractContextManager[None]]
 
 
 @contextmanager
@@ -26,27 +48,94 @@ def _replaced(owner: type | ModuleType, name: str, value: Any) -> Iterator[None]
         setattr(owner, name, before)
 
 
+# -- votes and terms --
+
+
 def vote_in_memory_only() -> AbstractContextManager[None]:
     """A restarted node has forgotten whom it voted for."""
-    write = Disk.write
+    remember = MemoryStorage.set_hard_state
 
-    def forgetful(self: Disk, job: AppendJob) -> None:
-        write(self, job)
-        if job.must_sync:
-            self.storage.set_hard_state(HardState(job.hard_state.term, 0, job.hard_state.commit))
+    def forgetful(self: MemoryStorage, state: HardState) -> None:
+        remember(self, HardState(state.term, NO_NODE, state.commit))
 
-    return _replaced(Disk, "write", forgetful)
+    return _replaced(MemoryStorage, "set_hard_state", forgetful)
 
 
-def entries_in_memory_only() -> AbstractContextManager[None]:
-    """Promises leave before what they promise is durable."""
-    start = World.__init__
+def vote_lost_on_stepping_down() -> AbstractContextManager[None]:
+    """Stepping down clears the vote even in the same term."""
+    become = Raft.become_follower
 
-    def early(self: World, *arguments: Any, **named: Any) -> None:
-        start(self, *arguments, **named)
-        self.answers_early = True
+    def forgetful(self: Raft, term: int, leader_id: int) -> None:
+        become(self, term, leader_id)
+        self.vote = NO_NODE
 
-    return _replaced(World, "__init__", early)
+    return _replaced(Raft, "become_follower", forgetful)
+
+
+def vote_for_any_log() -> AbstractContextManager[None]:
+    """A vote goes to a candidate that lacks entries."""
+    return _replaced(RaftLog, "is_up_to_date", lambda self, index, term: True)  # noqa: ARG005  (the rule's own signature)
+
+
+def vote_by_length_of_the_log() -> AbstractContextManager[None]:
+    """The longer log wins, whatever the terms of its last entries."""
+
+    def is_longer(self: RaftLog, index: int, term: int) -> bool:
+        del term
+        return index >= self.last_index()
+
+    return _replaced(RaftLog, "is_up_to_date", is_longer)
+
+
+def vote_twice() -> AbstractContextManager[None]:
+    """A vote is given to whoever asks."""
+    answer = follower.answer_vote
+
+    def generous(raft: Raft, message: Message) -> None:
+        raft.vote = NO_NODE
+        raft.leader = NO_NODE
+        answer(raft, message)
+
+    return _replaced(follower, "answer_vote", generous)
+
+
+def victory_by_half_of_the_votes() -> AbstractContextManager[None]:
+    """Half of the voters elect a leader."""
+
+    def vote_result(voters: Sequence[int], votes: dict[int, bool]) -> quorum.VoteResult:
+        if sum(1 for voter in voters if votes.get(voter)) >= len(voters) // 2:
+            return quorum.VoteResult.WON
+        return quorum.VoteResult.PENDING
+
+    return _replaced(quorum, "vote_result", vote_result)
+
+
+def hard_state_not_written() -> AbstractContextManager[None]:
+    """Entries are stored, terms and votes are not."""
+
+    def write(self: Disk, job: AppendJob) -> None:
+        if job.snapshot is not None:
+            self.storage.apply_snapshot(job.snapshot)
+        if job.entries:
+            self.storage.append(job.entries)
+
+    return _replaced(Disk, "write", write)
+
+
+def rejoin_with_an_empty_disk() -> AbstractContextManager[None]:
+    """A node whose disk was lost comes back under its old id."""
+    lose = World.lose
+
+    def reborn(self: World, node: Node) -> None:
+        lose(self, node)
+        node.is_lost = False
+        node.disk = Disk(LiveLog(None, node.flush))
+        self.after(50, lambda: self.restart(node))
+
+    return _replaced(World, "lose", reborn)
+
+
+# -- commit and log --
 
 
 def commit_of_an_old_term() -> AbstractContextManager[None]:
@@ -63,8 +152,134 @@ def commit_of_an_old_term() -> AbstractContextManager[None]:
 
 
 def commit_by_a_minority() -> AbstractContextManager[None]:
-    """The leader's own copy is enough."""
+    """The copy of one member is enough."""
     return _replaced(Tracker, "committed_index", lambda self: max(p.match for p in self.progress.values()))
+
+
+def commit_by_one_half_of_a_joint_configuration() -> AbstractContextManager[None]:
+    """Only the incoming majority is asked."""
+
+    def incoming_only(incoming: Sequence[int], outgoing: Sequence[int], held: dict[int, int]) -> int:
+        del outgoing
+        return quorum.committed_index(incoming, held)
+
+    return _replaced(quorum, "joint_committed_index", incoming_only)
+
+
+def commit_counts_learners() -> AbstractContextManager[None]:
+    """The copy of a learner counts like a voter's."""
+
+    def with_learners(self: Tracker) -> int:
+        best = sorted((progress.match for progress in self.progress.values()), reverse=True)
+        return quorum.committed_index(self.voters, dict(zip(self.voters, best, strict=False)))
+
+    return _replaced(Tracker, "committed_index", with_learners)
+
+
+def commit_beyond_the_append() -> AbstractContextManager[None]:
+    """A follower takes over the leader's commit index up to the end of its own log."""
+    append = RaftLog.maybe_append
+
+    def too_far(self: RaftLog, index: int, term: int, entries: Sequence[Entry], commit: int) -> int | None:
+        last = append(self, index, term, entries, commit)
+        if last is not None:
+            self.commit_to(min(commit, self.last_index()))
+        return last
+
+    return _replaced(RaftLog, "maybe_append", too_far)
+
+
+def commit_beyond_the_match() -> AbstractContextManager[None]:
+    """Heartbeats carry the leader's commit index, whatever the follower holds; it takes over what it can."""
+    heartbeat, broadcast = follower.handle_heartbeat, leader.broadcast_heartbeat
+    newest_commit: dict[int, int] = {}
+
+    def greedy(raft: Raft, message: Message) -> None:
+        heartbeat(raft, message)
+        raft.log.commit_to(min(newest_commit.get(message.term, 0), raft.log.last_index()))
+
+    def telling(raft: Raft) -> None:
+        newest_commit[raft.term] = raft.log.committed
+        broadcast(raft)
+
+    return _both(_replaced(follower, "handle_heartbeat", greedy), _replaced(leader, "broadcast_heartbeat", telling))
+
+
+def truncation_by_a_shorter_append() -> AbstractContextManager[None]:
+    """An append whose entries are all there cuts what stands behind them."""
+    append = RaftLog.maybe_append
+
+    def cutting(self: RaftLog, index: int, term: int, entries: Sequence[Entry], commit: int) -> int | None:
+        last = append(self, index, term, entries, commit)
+        if last is not None and entries and self.committed < last < self.last_index():
+            self.unstable.truncate_and_append(entries[-1:])
+        return last
+
+    return _replaced(RaftLog, "maybe_append", cutting)
+
+
+def no_look_at_the_entry_before() -> AbstractContextManager[None]:
+    """A follower appends without comparing the entry before."""
+    append = RaftLog.maybe_append
+
+    def blind(self: RaftLog, index: int, term: int, entries: Sequence[Entry], commit: int) -> int | None:
+        del term
+        known = self.term(index) if self.first_index() - 1 <= index <= self.last_index() else -1
+        return append(self, index, known, entries, commit)
+
+    return _replaced(RaftLog, "maybe_append", blind)
+
+
+# -- what is durable --
+
+
+def answers_before_the_sync() -> AbstractContextManager[None]:
+    """Promises leave before what they promise is durable."""
+    return _replaced(Node, "answers_before_durable", True)
+
+
+def failed_sync_tried_again() -> AbstractContextManager[None]:
+    """A sync that failed is taken for one that succeeded the second time."""
+    return _replaced(Node, "stops_at_failed_sync", False)
+
+
+def commit_lost_with_its_entries() -> AbstractContextManager[None]:
+    """The commit index is not written with the entries that came with it."""
+    remember = MemoryStorage.set_hard_state
+
+    def partial(self: MemoryStorage, state: HardState) -> None:
+        commit = max(self._hard_state.commit, self._snapshot.meta.index)
+        remember(self, HardState(state.term, state.vote, commit))
+
+    return _replaced(MemoryStorage, "set_hard_state", partial)
+
+
+def storage_answer_of_another_term() -> AbstractContextManager[None]:
+    """The answer of a write vouches for entries that have replaced what it wrote (ABA)."""
+
+    def appended(self: Raft, message: Message) -> None:
+        if message.index:
+            self.log.unstable.stable_to(message.index, message.log_term)
+        if message.snapshot is not None:
+            self.log.unstable.stable_snapshot_to(message.snapshot.meta.index)
+            if message.snapshot.meta.index > self.log.applied:
+                self.log.applied_to(message.snapshot.meta.index, 0)
+
+    return _replaced(Raft, "_appended", appended)
+
+
+def old_snapshot_installed() -> AbstractContextManager[None]:
+    """A snapshot replaces the log even if it is older than the commit index."""
+
+    def restore(raft: Raft, snapshot: Snapshot) -> bool:
+        raft.log.restore(snapshot)
+        raft.restore_configuration(snapshot.meta.conf_state)
+        return True
+
+    return _replaced(follower, "_restore", restore)
+
+
+# -- reads and leases --
 
 
 def read_without_a_quorum() -> AbstractContextManager[None]:
@@ -78,7 +293,7 @@ def read_without_a_quorum() -> AbstractContextManager[None]:
 
 def read_before_the_first_commit() -> AbstractContextManager[None]:
     """A new leader answers reads before it knows what its predecessors committed."""
-    return _replaced(Raft, "has_committed_own_term", lambda self: True)  # noqa: ARG005  (the rule's own signature)
+    return _replaced(Raft, "has_committed_own_term", lambda self: True)  # noqa: ARG005  (as above)
 
 
 def read_confirmed_by_an_old_round() -> AbstractContextManager[None]:
@@ -92,68 +307,238 @@ def read_confirmed_by_an_old_round() -> AbstractContextManager[None]:
     return _replaced(Reads, "add", too_early)
 
 
-def vote_for_any_log() -> AbstractContextManager[None]:
-    """A vote goes to a candidate that lacks entries."""
-    return _replaced(RaftLog, "is_up_to_date", lambda self, index, term: True)  # noqa: ARG005  (as above)
+def read_of_what_is_not_applied() -> AbstractContextManager[None]:
+    """A read index is answered at once, from a state that has not reached it."""
+
+    def answer(self: Node) -> None:
+        due, self.reads_due = self.reads_due, []
+        for _, floor in due:
+            self.world.checkers.read_answered(floor, self.applied, f"read on node {self.id}")
+
+    return _replaced(Node, "_answer_reads", answer)
 
 
-def vote_twice() -> AbstractContextManager[None]:
-    """A vote is given to whoever asks."""
-    answer = follower.answer_vote
-
-    def generous(raft: Raft, message: Message) -> None:
-        raft.vote = 0
-        raft.leader = 0
-        answer(raft, message)
-
-    return _replaced(follower, "answer_vote", generous)
+def no_promise() -> AbstractContextManager[None]:
+    """Nobody promises a leader anything, and the leader leans on it."""
+    return _replaced(Raft, "has_promised", property(lambda self: False))  # noqa: ARG005  (as above)
 
 
 def promise_forgotten_at_a_restart() -> AbstractContextManager[None]:
-    """A node votes right after its start, although a leader leans on its promise; and one that keeps none at all."""
-    return _replaced(Raft, "has_promised", property(lambda self: False))  # noqa: ARG005  (as above)
+    """A node votes right after its start, although a leader may lean on what it promised before."""
+    return _replaced(Node, "has_startup_promise", False)
+
+
+def promise_forgotten_with_the_term() -> AbstractContextManager[None]:
+    """A later term, learnt from anybody, ends the promise to the leader of the earlier one."""
+    become = Raft.become_follower
+
+    def forgetful(self: Raft, term: int, leader_id: int) -> None:
+        if term > self.term:
+            self._promise_ticks = 0
+        become(self, term, leader_id)
+
+    return _replaced(Raft, "become_follower", forgetful)
 
 
 def lease_after_a_transfer() -> AbstractContextManager[None]:
     """A leader reads under its lease after it has told another to take over."""
 
     def usable(self: Raft) -> bool:
-        return self.role is self.role.LEADER and self.has_committed_own_term()
+        return self.role is Role.LEADER and self.has_committed_own_term()
 
     return _replaced(Raft, "lease_usable", property(usable))
 
 
-def truncation_by_a_shorter_append() -> AbstractContextManager[None]:
-    """An append that is equal but shorter cuts the log."""
-    append = RaftLog.maybe_append
+def lease_counted_from_the_answer() -> AbstractContextManager[None]:
+    """The lease begins when a heartbeat is acknowledged instead of when it was sent."""
 
-    def cutting(self: RaftLog, index: int, term: int, entries: Any, commit: int) -> int | None:
-        last = append(self, index, term, entries, commit)
-        if last is not None and entries and self.committed <= last < self.last_index():
-            self.unstable.truncate_and_append(entries[-1:] if entries[-1].index > self.committed else [])
-        return last
+    def has_lease(self: Node) -> bool:
+        if not self.raft.lease_usable or self.lease_term != self.raft.term or self.applied < self.raft.commit_index:
+            return False
+        known = self.lease.until
+        self.lease.confirmed(self.raft.confirmed_sequence)
+        if self.lease.until > known:
+            self.lease.until = self.clock() + 0.17
+        return self.clock() < self.lease.until
 
-    def guarded(self: RaftLog, index: int, term: int, entries: Any, commit: int) -> int | None:
-        fits = entries and entries[-1].index > self.committed
-        return cutting(self, index, term, entries, commit) if fits else append(self, index, term, entries, commit)
-
-    return _replaced(RaftLog, "maybe_append", guarded)
+    return _replaced(Node, "has_lease", has_lease)
 
 
-MUTATIONS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
+def lease_longer_than_the_promise() -> AbstractContextManager[None]:
+    """The lease lasts as long as an election timeout."""
+    confirmed = Lease.confirmed
+
+    def generous(self: Lease, sequence: int) -> None:
+        self._duration_seconds = 0.5
+        confirmed(self, sequence)
+
+    return _replaced(Lease, "confirmed", generous)
+
+
+def lease_not_looked_at_again() -> AbstractContextManager[None]:
+    """A process that was frozen after it looked at its lease answers from its state nevertheless."""
+    return _replaced(Node, "checks_lease_again", False)
+
+
+def lease_kept_on_resigning() -> AbstractContextManager[None]:
+    """A leader says that it resigns, and goes on."""
+
+    def resign(self: Raft) -> None:
+        if self.role is Role.LEADER:
+            for peer in self.tracker.members:
+                if peer != self.id:
+                    self.send(Message(MessageKind.RESIGNED, peer, self.id))
+
+    return _replaced(Raft, "resign", resign)
+
+
+# -- membership --
+
+
+def campaign_over_an_unapplied_change() -> AbstractContextManager[None]:
+    """A node campaigns although it knows of a committed membership change that it has not applied."""
+    return _replaced(RaftLog, "has_unapplied_conf_change", lambda self: False)  # noqa: ARG005  (as above)
+
+
+def several_changes_at_once() -> AbstractContextManager[None]:
+    """A leader takes membership changes while others wait to be applied."""
+    return _replaced(leader, "_refusal", lambda raft, change: "")  # noqa: ARG005  (as above)
+
+
+def configuration_not_restored() -> AbstractContextManager[None]:
+    """A snapshot is installed without the configuration that belongs to it."""
+    restore = Raft.restore_configuration
+
+    def once(self: Raft, conf_state: ConfState) -> None:
+        if not self.tracker.members:
+            restore(self, conf_state)
+
+    return _replaced(Raft, "restore_configuration", once)
+
+
+# -- what a client is told --
+
+
+def proposal_told_by_its_index_alone() -> AbstractContextManager[None]:
+    """A client hears of success for an entry that another leader wrote at the same index."""
+    return _replaced(Node, "compares_terms_of_proposals", False)
+
+
+# -- liveness --
+
+
+def lost_message_never_made_good() -> AbstractContextManager[None]:
+    """A full window, or a probe under way, waits for an answer for ever."""
+    heartbeat = leader._heartbeat_answered
+
+    def unforgiving(raft: Raft, message: Message) -> None:
+        if raft.tracker.progress[message.source].flow_paused:
+            raft.tracker.progress[message.source].recently_active = True
+        else:
+            heartbeat(raft, message)
+
+    return _replaced(leader, "_heartbeat_answered", unforgiving)
+
+
+def later_term_kept_secret() -> AbstractContextManager[None]:
+    """A node whose term got stuck above the leader's does not say so."""
+
+    def silent(self: Raft, message: Message) -> None:
+        self.ignored(message, "of an earlier term")
+
+    return _replaced(Raft, "_answer_lower_term", silent)
+
+
+def uncommitted_bytes_never_freed() -> AbstractContextManager[None]:
+    """What was applied still counts as uncommitted."""
+    return _replaced(leader, "applied", lambda raft, entries: None)  # noqa: ARG005  (as above)
+
+
+def next_falls_behind_a_late_refusal() -> AbstractContextManager[None]:
+    """A refusal moves `next` wherever it points, even behind what is known to match, and never ahead again."""
+
+    def decrease(self: Progress, rejected: int, hint: int) -> bool:
+        del rejected
+        self.match = min(self.match, hint)
+        self.next = hint + 1
+        self.flow_paused = False
+        return True
+
+    return _replaced(Progress, "maybe_decrease", decrease)
+
+
+def snapshot_report_ignored() -> AbstractContextManager[None]:
+    """A snapshot that got lost is waited for forever."""
+    return _replaced(leader, "snapshot_done", lambda raft, peer, *, ok: None)  # noqa: ARG005  (as above)
+
+
+def unstable_tail_not_rewound() -> AbstractContextManager[None]:
+    """Entries that replace others which were handed to the storage are not handed to it again."""
+
+    def truncate_and_append(self: Unstable, entries: Sequence[Entry]) -> None:
+        first = entries[0].index
+        if first <= self.offset:
+            self.entries = list(entries)
+            self.offset = first
+            self.offset_in_progress = max(first, min(self.offset_in_progress, first + len(entries)))
+        else:
+            del self.entries[first - self.offset :]
+            self.entries.extend(entries)
+
+    return _replaced(Unstable, "truncate_and_append", truncate_and_append)
+
+
+@contextmanager
+def _both(first: AbstractContextManager[None], second: AbstractContextManager[None]) -> Iterator[None]:
+    with first, second:
+        yield
+
+
+MUTATIONS: Final[dict[str, Mutation]] = {
     mutation.__name__: mutation
     for mutation in (
         vote_in_memory_only,
-        entries_in_memory_only,
+        vote_lost_on_stepping_down,
+        vote_for_any_log,
+        vote_by_length_of_the_log,
+        vote_twice,
+        victory_by_half_of_the_votes,
+        rejoin_with_an_empty_disk,
+        hard_state_not_written,
         commit_of_an_old_term,
         commit_by_a_minority,
+        commit_by_one_half_of_a_joint_configuration,
+        commit_counts_learners,
+        commit_beyond_the_append,
+        commit_beyond_the_match,
+        commit_lost_with_its_entries,
+        truncation_by_a_shorter_append,
+        no_look_at_the_entry_before,
+        answers_before_the_sync,
+        failed_sync_tried_again,
+        storage_answer_of_another_term,
+        unstable_tail_not_rewound,
+        old_snapshot_installed,
         read_without_a_quorum,
         read_before_the_first_commit,
         read_confirmed_by_an_old_round,
-        vote_for_any_log,
-        vote_twice,
+        read_of_what_is_not_applied,
+        no_promise,
         promise_forgotten_at_a_restart,
+        promise_forgotten_with_the_term,
         lease_after_a_transfer,
-        truncation_by_a_shorter_append,
+        lease_counted_from_the_answer,
+        lease_longer_than_the_promise,
+        lease_not_looked_at_again,
+        lease_kept_on_resigning,
+        campaign_over_an_unapplied_change,
+        several_changes_at_once,
+        configuration_not_restored,
+        proposal_told_by_its_index_alone,
+        lost_message_never_made_good,
+        later_term_kept_secret,
+        uncommitted_bytes_never_freed,
+        next_falls_behind_a_late_refusal,
+        snapshot_report_ignored,
     )
 }

@@ -1,0 +1,132 @@
+"""Histories that random walks hardly ever find, played by hand (raft.md, rule 13 and section 4).
+
+Each raises an AssertionError if the cluster breaks its promise. They are tests, and the first judges of a broken rule.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from conclave.cluster.raft import ConfChange, ConfChangeKind, Entry, Message, MessageKind, Role
+from tests.cluster.raft.harness import BASE_INDEX, LEASE_TICKS, Cluster, give_log
+
+
+def removals_one_after_the_other() -> None:
+    """Two members are removed, one knows of the first removal only as committed, and restarts without its leader.
+
+    It must not win an election in the configuration before the first removal: the remaining leader decides alone by now.
+    """
+    cluster = Cluster(lease_ticks=LEASE_TICKS)
+    cluster.elect(3)
+    cluster[3].propose_conf_change(ConfChange(ConfChangeKind.REMOVE, 2))
+    cluster.settle_without(2)
+    cluster.members[1].is_slow_to_apply = True
+    cluster[3].propose_conf_change(ConfChange(ConfChangeKind.REMOVE, 1))
+    cluster.settle_without(2)
+    decided = cluster.propose(3, b"decided alone")
+    cluster.take()
+    assert cluster[3].commit_index == decided
+
+    cluster.members[1].restart()
+    cluster.members[1].is_slow_to_apply = True
+    cluster.tick(LEASE_TICKS, 2)
+    cluster[1].campaign()
+    cluster.settle_without(3)
+    cluster.members[1].apply()
+    cluster[1].campaign()
+    cluster.settle_without(3)
+
+    assert cluster[1].commit_index < decided, "two majorities have decided about one index"
+
+
+def figure_eight() -> None:
+    """A leader finds an entry of an earlier term on a majority: it may still be overwritten (the paper's figure 8).
+
+    Member 5 holds an entry of term 3, which the leader of term 4 has never seen; it could still win term 5.
+    """
+    cluster = Cluster(5)
+    old, own = BASE_INDEX + 1, BASE_INDEX + 2
+    for member_id, terms in ((1, [2]), (2, [2]), (3, []), (4, []), (5, [3])):
+        give_log(cluster.members[member_id], *terms, term=3)
+    cluster[1].campaign()
+    cluster.settle(lambda message: message.kind is MessageKind.APPEND or message.to == 5)
+    assert cluster[1].role is Role.LEADER
+
+    for follower in (2, 3):
+        cluster.deliver(Message(MessageKind.APPEND_RESPONSE, 1, follower, 4, index=old))
+    assert cluster[1].commit_index == BASE_INDEX, "an entry of an earlier term was committed by counting copies"
+
+    for follower in (2, 3):
+        cluster.deliver(Message(MessageKind.APPEND_RESPONSE, 1, follower, 4, index=own))
+    assert cluster[1].commit_index == own, "an entry of the own term commits what stands before it"
+
+
+def vote_across_a_crash() -> None:
+    """A node grants its vote, crashes, and is asked by another candidate of the same term."""
+    cluster = Cluster(pre_vote=False, check_quorum=False)
+    cluster[1].campaign()
+    cluster.deliver(*cluster.take(MessageKind.VOTE, to=3))
+    granted = [vote for vote in cluster.take(MessageKind.VOTE_RESPONSE) if not vote.reject]
+    assert [vote.to for vote in granted] == [1]
+
+    cluster.members[3].restart()
+    cluster[2].campaign()
+    cluster.deliver(*cluster.take(MessageKind.VOTE, to=3, source=2))
+
+    assert all(vote.reject for vote in cluster.take(MessageKind.VOTE_RESPONSE, source=3)), "two votes in one term"
+
+
+def vote_kept_on_stepping_down() -> None:
+    """A candidate that hears of its term's leader steps down in the same term, and has voted all the same."""
+    cluster = Cluster(pre_vote=False, check_quorum=False)
+    cluster[1].campaign()
+    cluster.take()
+    term = cluster[1].term
+    cluster.deliver(Message(MessageKind.HEARTBEAT, 1, 2, term))
+    cluster[1].forget_leader()
+
+    cluster.deliver(Message(MessageKind.VOTE, 1, 3, term, log_term=9, index=9))
+
+    assert all(vote.reject for vote in cluster.take(MessageKind.VOTE_RESPONSE, to=3)), "two votes in one term"
+
+
+def promise_outlives_the_term() -> None:
+    """A follower answers its leader, then learns a later term from a third node, which asks for its vote at once."""
+    cluster = Cluster(lease_ticks=LEASE_TICKS)
+    cluster.elect(1)
+    cluster.tick(2, 1)
+    cluster.settle()
+    log = cluster[3].log
+    cluster.deliver(Message(MessageKind.PRE_VOTE_RESPONSE, 2, 3, 5, reject=True))
+
+    cluster.deliver(Message(MessageKind.VOTE, 2, 3, 6, log_term=log.last_term(), index=log.last_index()))
+
+    granted = [vote for vote in cluster.take(MessageKind.VOTE_RESPONSE, source=2) if not vote.reject]
+    assert not granted, "the leader's lease was broken"
+
+
+def storage_answers_for_what_it_no_longer_holds() -> None:
+    """Entries are overwritten while their first write is under way; its answer must not vouch for the second (ABA)."""
+    cluster = Cluster()
+    member = cluster.members[1]
+    member.disk_is_stuck = True
+
+    def append(source: int, term: int, entry_term: int, value: bytes) -> None:
+        entry = Entry(entry_term, BASE_INDEX + 1, data=value)
+        cluster.deliver(Message(MessageKind.APPEND, 1, source, term, 1, BASE_INDEX, entries=(entry,)))
+
+    append(2, 2, 2, b"first")
+    append(3, 3, 3, b"other")
+    append(2, 4, 2, b"first")
+    member.write(1)
+
+    assert cluster[1].log.unstable.entries, "the last write is still under way"
+
+
+HISTORIES: Final[tuple[Callable[[], None], ...]] = (
+    removals_one_after_the_other,
+    figure_eight,
+    vote_across_a_crash,
+    vote_kept_on_stepping_down,
+    promise_outlives_the_term,
+    storage_answers_for_what_it_no_longer_holds,
+)

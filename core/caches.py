@@ -1,8 +1,8 @@
 """What a node remembers of committed records, so that a request need not read and decrypt them again.
 
-Four things, each derived from one area: the router and plans made with it from the mounts, compiled policies from the
-policies, token records from the tokens. Nothing but the feed invalidates them: an entry that changes a record drops what
-was derived from it, before the entry's own answer leaves (`Overlay.subscribe`).
+Each is derived from one area: the router and plans made with it from the mounts, compiled policies from the policies,
+token records from the tokens, what an entity's tokens count on from the identities. Nothing but the feed invalidates
+them: an entry that changes a record drops what was derived from it, before the entry's own answer leaves.
 
 They hold committed state only. A transaction that could see more (a change of the same area that is proposed, or its
 own) reads the records itself; `usable` decides that.
@@ -14,11 +14,12 @@ from typing import Final, TypeVar, overload
 from msgspec import Struct
 
 from conclave.core.acl import Acl
+from conclave.core.identity import NOBODY, Standing
 from conclave.core.mounts import MountTable
-from conclave.core.privileged import acl_of
+from conclave.core.privileged import compile_acl, policies_of, standing_of
 from conclave.core.records import Records
 from conclave.core.router import Router
-from conclave.core.services import AREA_MOUNTS, AREA_POLICIES, AREA_TOKENS, Services, area_id
+from conclave.core.services import AREA_IDENTITY, AREA_MOUNTS, AREA_POLICIES, AREA_TOKENS, Services, area_id
 from conclave.core.tokens import TokenRecord
 from conclave.storage.barrier import Barrier
 from conclave.storage.overlay import Overlay
@@ -28,6 +29,7 @@ P = TypeVar("P")
 
 CACHED_TOKENS_MAX: Final = 10_000
 CACHED_ACLS_MAX: Final = 1_000
+CACHED_STANDINGS_MAX: Final = 10_000
 CACHED_PLANS_MAX: Final = 8_192
 """How many of each are remembered; one more, and all of that kind are forgotten."""
 
@@ -39,6 +41,7 @@ class Caches:
         self.plans: dict[object, object] = {}
         self._router: Router | None = None
         self._acls: dict[tuple[str, ...], Acl] = {}
+        self._standings: dict[str, Standing] = {}
         self._tokens: dict[str, TokenRecord] = {}
         self._token_names: dict[bytes, str] = {}  # storage key -> name of a remembered token
         self._overlay: Overlay | None = None
@@ -54,11 +57,13 @@ class Caches:
         self.clear()
         self._overlay = overlay
         self._barrier = barrier
-        self._area_ids = {name: area_id(barrier, name) for name in (AREA_MOUNTS, AREA_POLICIES, AREA_TOKENS)}
+        areas = (AREA_MOUNTS, AREA_POLICIES, AREA_TOKENS, AREA_IDENTITY)
+        self._area_ids = {name: area_id(barrier, name) for name in areas}
         self._unsubscribe = [
             overlay.subscribe(self._area_ids[AREA_MOUNTS], self._mount_changed),
             overlay.subscribe(self._area_ids[AREA_POLICIES], self._policy_changed),
             overlay.subscribe(self._area_ids[AREA_TOKENS], self._token_changed),
+            overlay.subscribe(self._area_ids[AREA_IDENTITY], self._identity_changed),
         ]
 
     def detach(self, overlay: Overlay) -> None:
@@ -75,6 +80,7 @@ class Caches:
         self.plans.clear()
         self._router = None
         self._acls.clear()
+        self._standings.clear()
         self._tokens.clear()
         self._token_names.clear()
 
@@ -84,6 +90,9 @@ class Caches:
 
     def _policy_changed(self, _index: int, _key: bytes) -> None:
         self._acls.clear()
+
+    def _identity_changed(self, _index: int, _key: bytes) -> None:
+        self._standings.clear()  # the record `generation` lies in the area itself and changes with every change
 
     def _token_changed(self, _index: int, key: bytes) -> None:
         name = self._token_names.pop(key, None)
@@ -109,15 +118,31 @@ class Caches:
             self._router = _new_router(services)
         return self._router
 
+    def standing(self, services: Services, entity_id: str) -> Standing:
+        """Return what an entity's tokens may count on."""
+        if not entity_id:
+            return NOBODY
+        if not self.usable(services, AREA_IDENTITY):
+            return standing_of(services, entity_id)
+        found = self._standings.get(entity_id)
+        if found is None:
+            found = standing_of(services, entity_id)
+            bounded_put(self._standings, entity_id, found, CACHED_STANDINGS_MAX)
+        return found
+
+    def policies(self, services: Services, record: TokenRecord) -> tuple[str, ...]:
+        """Return the policies that count for a token."""
+        return policies_of(record, self.standing(services, record.entity_id))
+
     def acl(self, services: Services, record: TokenRecord) -> Acl:
         """Return what a token may do."""
+        policies = self.policies(services, record)
         if not self.usable(services, AREA_POLICIES):
-            return acl_of(services, record)
-        key = tuple(record.policies)
-        found = self._acls.get(key)
+            return compile_acl(services, policies)
+        found = self._acls.get(policies)
         if found is None:
-            found = acl_of(services, record)
-            bounded_put(self._acls, key, found, CACHED_ACLS_MAX)
+            found = compile_acl(services, policies)
+            bounded_put(self._acls, policies, found, CACHED_ACLS_MAX)
         return found
 
     def tokens(self, services: Services) -> "TokenRecords | Records":

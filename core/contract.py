@@ -22,7 +22,7 @@ from enum import StrEnum
 from typing import Any, ClassVar, Final, Protocol, TypeVar, overload
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 T = TypeVar("T")
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -75,13 +75,14 @@ class Lease(Struct, frozen=True):
     renewable: bool
 
 
-class Auth(Struct, frozen=True):
+class Auth(Struct, frozen=True, kw_only=True):
     """A token that was just issued or renewed, in the order and spelling of Vault's `auth` block."""
 
     client_token: str
     accessor: str
     policies: list[str]
     token_policies: list[str]
+    identity_policies: list[str] | UnsetType = UNSET  # shown only where there are any
     metadata: dict[str, str] | None
     lease_duration: int
     renewable: bool

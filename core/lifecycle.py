@@ -24,6 +24,7 @@ import conclave
 from conclave.cluster.errors import ClusterError, JoinRefused, NoQuorum, NotLeader
 from conclave.cluster.replica import AutopilotRules, JoinTicket, Standing
 from conclave.core import joining, unsealing
+from conclave.core.ceremonies import NewShares, Rekey, RootGeneration
 from conclave.core.errors import InternalError, InvalidRequest, Unavailable
 from conclave.core.joining import JoinFailed, JoinTarget
 from conclave.core.keys import Keys
@@ -121,12 +122,26 @@ class Lifecycle:
         vault: what is carried from state to state.
         node: how this node is known.
         autopilot: the rules by which this node judges members when it leads.
+        allows_unauthed_rekey: whether new shares can be made without a token.
+        allows_unauthed_root_generation: whether a root token can be made without one.
     """
 
-    def __init__(self, vault: Vault, node: NodeInfo, autopilot: AutopilotRules | None = None) -> None:
+    def __init__(
+        self,
+        vault: Vault,
+        node: NodeInfo,
+        autopilot: AutopilotRules | None = None,
+        *,
+        allows_unauthed_rekey: bool = False,
+        allows_unauthed_root_generation: bool = False,
+    ) -> None:
         self.vault = vault
         self.node = node
         self.autopilot = autopilot or AutopilotRules()
+        self.allows_unauthed_rekey = allows_unauthed_rekey
+        self.allows_unauthed_root_generation = allows_unauthed_root_generation
+        self.rekey = Rekey()
+        self.root_generation = RootGeneration()
         self._progress = unsealing.Progress()
         self._join: _Join | None = None
         self._is_initializing = False
@@ -135,6 +150,7 @@ class Lifecycle:
         self._state_arrived = asyncio.Event()
         vault.on_sealed_changed = self.announce
         vault.on_state_replaced = self._state_replaced
+        vault.on_standby = self._cancel_ceremonies
         vault.store.overlay.subscribe(CLEAR_DIRECTORY, self._clear_record_changed)
 
     # -- what this node is --
@@ -344,6 +360,32 @@ class Lifecycle:
 
     def _state_replaced(self) -> None:
         self._state_arrived.set()
+
+    # -- ceremonies --
+
+    def open_root_key(self, unseal_key: bytes) -> bytes:
+        """Return the root key, newest state first, so that a ceremony in flight counts.
+
+        Raises:
+            InvalidRequest: this unseal key does not open it.
+        """
+        wrapped = self.vault.store.overlay.get(ROOT_KEY_KEY, uncommitted=True)
+        assert wrapped is not None, "an initialized cluster has a root key"
+        try:
+            return unwrap_root_key(unseal_key, wrapped)
+        except WrongKey as error:
+            raise InvalidRequest(WRONG_KEY) from error
+
+    def put_new_shares(self, services: Services, made: NewShares) -> None:
+        """Let another unseal key open the root key from now on, in the transaction of `services`."""
+        services.transaction.put(SEAL_CONFIG_KEY, made.config.encode())
+        services.transaction.put(ROOT_KEY_KEY, wrap_root_key(made.unseal_key, made.root_key))
+        services.area(AREA_CLUSTER).put(_JOIN_KEY, unsealing.join_key(made.unseal_key))
+
+    def _cancel_ceremonies(self) -> None:
+        """Forget what share holders have begun: it lives on the node that leads, and this one does no longer."""
+        self.rekey.cancel()
+        self.root_generation.cancel()
 
     # -- sealing --
 

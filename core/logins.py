@@ -6,12 +6,16 @@ is named by the path of the login, so that `sys/leases/revoke-prefix/auth/userpa
 Source: Vault's page "Tokens", "Token time-to-live, periodic tokens, and explicit max TTLs".
 """
 
+from msgspec import UNSET
+
 from conclave.core.contract import Auth, Login, MountInfo, TokenParameters
 from conclave.core.durations import format_short
-from conclave.core.errors import InvalidRequest
+from conclave.core.errors import InvalidRequest, PermissionDenied
+from conclave.core.identity import NOBODY, Identities, Standing
 from conclave.core.policies import ROOT
+from conclave.core.privileged import policies_of
 from conclave.core.revocation import register_token, tokens_of
-from conclave.core.services import AREA_TOKENS, Services
+from conclave.core.services import AREA_IDENTITY, AREA_TOKENS, Services
 from conclave.core.tokens import BATCH, SERVICE, TokenRecord, with_default
 
 _TYPES = {"": SERVICE, "service": SERVICE, "default-service": SERVICE, "batch": BATCH, "default-batch": BATCH}
@@ -31,6 +35,7 @@ def complete_login(
 
     Raises:
         InvalidRequest: no such token may be made.
+        PermissionDenied: the entity behind it is disabled.
     """
     parameters = login.parameters
     token_type = _token_type(parameters, mount_token_type)
@@ -39,6 +44,7 @@ def complete_login(
         raise InvalidRequest("auth methods cannot create root tokens")
     ttl_seconds, longest_seconds, warnings = lifetimes(parameters, mount)
     is_batch = token_type == BATCH
+    entity_id, standing = _entity_of(services, mount, login)
     text, record = tokens_of(services).create(
         services.area(AREA_TOKENS),
         now_ns=services.now_ns,
@@ -53,10 +59,23 @@ def complete_login(
         is_renewable=login.is_renewable and not is_batch,
         display_name=login.display_name,
         meta=login.metadata or None,
+        entity_id=entity_id,
         bound_cidrs=parameters.bound_cidrs,
     )
     register_token(services, record)
-    return auth_of(record, text, ttl_seconds), warnings
+    return auth_of(record, text, ttl_seconds, standing), warnings
+
+
+def _entity_of(services: Services, mount: MountInfo, login: Login) -> tuple[str, Standing]:
+    """Return who it is that logs in, made now if the name was never seen at that mount."""
+    if not login.alias_name:
+        return "", NOBODY
+    identities = Identities(services.area(AREA_IDENTITY), services.random, services.now_ns)
+    entity = identities.logged_in(mount.accessor, login.alias_name, login.metadata)
+    standing = identities.standing(entity.id)
+    if not standing.is_good:
+        raise PermissionDenied("permission denied")
+    return entity.id, standing
 
 
 def lifetimes(parameters: TokenParameters, mount: MountInfo) -> tuple[int, int, list[str]]:
@@ -82,13 +101,21 @@ def capped(ttl_seconds: int, longest_seconds: int) -> str:
     )
 
 
-def auth_of(record: TokenRecord, text: str, lease_seconds: int) -> Auth:
-    """Return the `auth` block of an answer that hands a token out or prolongs it."""
+def auth_of(record: TokenRecord, text: str, lease_seconds: int, standing: Standing = NOBODY) -> Auth:
+    """Return the `auth` block of an answer that hands a token out or prolongs it.
+
+    Args:
+        record: the token's.
+        text: what is handed out; empty where its accessor was all that was known.
+        lease_seconds: how long it is good for.
+        standing: of the entity that it stands for.
+    """
     return Auth(
         client_token=text,
         accessor=record.accessor,
-        policies=record.policies,
+        policies=list(policies_of(record, standing)),
         token_policies=record.policies,
+        identity_policies=list(standing.policies) or UNSET,
         metadata=record.meta,
         lease_duration=lease_seconds,
         renewable=record.is_renewable,

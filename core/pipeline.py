@@ -20,6 +20,7 @@ from typing import Any, Final
 from msgspec import Struct, structs
 
 from conclave.core import logins, wrapping
+from conclave.core.audit_records import Subject
 from conclave.core.bodies import decode_fields
 from conclave.core.caches import CACHED_PLANS_MAX, Caches, bounded_put
 from conclave.core.cidrs import contains
@@ -27,6 +28,7 @@ from conclave.core.context import NodeContext, RequestContext, Runtime
 from conclave.core.contract import Context, Declaration, Engine, Match, MountInfo, Operation, Request, Response
 from conclave.core.errors import (
     InternalError,
+    InvalidCredentials,
     InvalidRequest,
     PermissionDenied,
     RequestError,
@@ -35,6 +37,7 @@ from conclave.core.errors import (
     permission_denied,
     unsupported_path,
 )
+from conclave.core.lockout import LOCKING_METHODS, Lockouts
 from conclave.core.mounts import SYSTEM_PATH, Mount
 from conclave.core.revocation import tokens_of
 from conclave.core.router import no_handler
@@ -56,9 +59,8 @@ class Plan(Struct, frozen=True):
 
     Attributes:
         engine, declaration, arguments: the handler and what its path's placeholders hold; None where there is none.
-        info: the mount as its engine sees it.
+        mount, info: the mount, and what its engine may know of it.
         relative_path: the path below the mount.
-        token_type: what an auth mount was tuned to give.
         refusal: makes the answer to whoever would be allowed to do this, where it cannot be done.
         writes: whether only the leader can do it.
     """
@@ -66,9 +68,9 @@ class Plan(Struct, frozen=True):
     engine: Engine | None
     declaration: Declaration | None
     arguments: Mapping[str, str]
+    mount: Mount | None = None
     info: MountInfo | None = None
     relative_path: str = ""
-    token_type: str = ""
     refusal: Callable[[], RequestError] | None = None
     writes: bool = False
 
@@ -105,6 +107,7 @@ class Pipeline:
         self.limits = limits or Limits(DEFAULT_LEASE_TTL_SECONDS, DEFAULT_LEASE_TTL_SECONDS)
         self.random = random
         self.caches = Caches()
+        self.lockouts = Lockouts()
         self._runtime: Runtime | None = None
 
     def connect(self, runtime: Runtime) -> None:
@@ -183,7 +186,7 @@ class Pipeline:
         mount, relative_path = routed.mount, routed.relative_path
         engine = self.engine_of(mount)
         info = mount.info(self.limits.default_lease_ttl_seconds, self.limits.max_lease_ttl_seconds)
-        common: dict[str, Any] = {"info": info, "relative_path": relative_path, "token_type": mount.token_type}
+        common: dict[str, Any] = {"mount": mount, "info": info, "relative_path": relative_path}
         if engine is None:
             kind = mount.type
             return Plan(None, None, {}, refusal=lambda: InternalError(f"no engine of type {kind!r}"), **common)
@@ -250,6 +253,8 @@ class Pipeline:
             raise PermissionDenied("permission denied")
         if not contains(record.bound_cidrs, request.remote_address):
             raise PermissionDenied("permission denied")
+        if not self.caches.standing(services, record.entity_id).is_good:
+            raise PermissionDenied("permission denied")
         return record
 
     def _authorize(self, plan: Plan, request: Request, services: Services, record: TokenRecord) -> None:
@@ -274,6 +279,18 @@ class Pipeline:
         context = RequestContext(plan, request, services, record, self.caches, self.runtime)
         return plan.engine.exists(context, plan.relative_path)
 
+    def known_token(self, plan: Plan, request: Request, services: Services) -> TokenRecord | None:
+        """Return the record of the token of a request that was refused, if there is a good one."""
+        return self._find_token(request, services) if plan.is_authenticated and request.token else None
+
+    def subject(self, plan: Plan, request: Request, services: Services, token: TokenRecord | None) -> Subject:
+        """Return what an audit log says of a request besides the request itself."""
+        operation = request.operation
+        if token is not None and self._exists(plan, request, services, token) is False:
+            operation = Operation.CREATE
+        policies = () if token is None else self.caches.policies(services, token)
+        return Subject(request, operation, plan.mount, token, policies, plan.is_authenticated)
+
     # -- perform --
 
     def perform(
@@ -297,19 +314,50 @@ class Pipeline:
         assert plan.engine is not None, "what has no engine has a refusal"
         assert plan.declaration is not None, "what has no handler has a refusal"
         context = RequestContext(plan, request, services, token, self.caches, self.runtime, request_id)
+        claimed = self._claimed_name(plan, context)
+        if claimed and self.lockouts.is_locked(context.mount.accessor, claimed, services.now_ns):
+            raise PermissionDenied("permission denied")
         try:
             result = _call(plan.engine, plan.declaration, plan.arguments, request, context)
             if not isinstance(result, Response):
-                return self._perform_later(result, context)
-            return self.complete(_warned(result, context.warnings), plan, request, services)
+                return self._perform_later(result, context, claimed)
+            response = self.complete(_warned(result, context.warnings), plan, request, services)
+        except InvalidCredentials:
+            self._count_login(claimed, context, has_failed=True)
+            raise
         except ValueTooLarge as error:
             raise TooLarge(str(error)) from error
+        self._count_login(claimed, context, has_failed=False)
+        return response
 
-    async def _perform_later(self, work: Coroutine[Any, Any, Response], context: RequestContext) -> Response:
-        response = _warned(await work, context.warnings)
+    async def _perform_later(
+        self, work: Coroutine[Any, Any, Response], context: RequestContext, claimed: str
+    ) -> Response:
+        try:
+            response = _warned(await work, context.warnings)
+        except InvalidCredentials:
+            self._count_login(claimed, context, has_failed=True)
+            raise
+        self._count_login(claimed, context, has_failed=False)
         if not needs_completion(response, context.request):
             return response
         return await self.runtime.atomically(context, lambda _: response, is_last=True)
+
+    @staticmethod
+    def _claimed_name(plan: Plan, context: RequestContext) -> str:
+        """Return the name that a login claims, where failed logins are counted by it; else ""."""
+        if plan.is_authenticated or plan.mount is None or plan.mount.type not in LOCKING_METHODS:
+            return ""
+        assert plan.engine is not None, "a mount that was found has an engine"
+        return plan.engine.login_alias(context, plan.relative_path)
+
+    def _count_login(self, claimed: str, context: RequestContext, *, has_failed: bool) -> None:
+        if not claimed:
+            return
+        if has_failed:
+            self.lockouts.failed(context.mount.accessor, claimed, context.now_ns)
+        else:
+            self.lockouts.succeeded(context.mount.accessor, claimed)
 
     def perform_step(
         self, step: Callable[[Context], Response], context: RequestContext, services: Services, *, is_last: bool
@@ -343,7 +391,10 @@ class Pipeline:
         login = response.login
         if login is not None:
             assert plan.info is not None, "a login comes from an auth method's mount"
-            response.auth, warnings = logins.complete_login(services, plan.info, plan.token_type, login, request.path)
+            assert plan.mount is not None, "as above"
+            response.auth, warnings = logins.complete_login(
+                services, plan.info, plan.mount.token_type, login, request.path
+            )
             response.login = None
             response.warnings = [*response.warnings, *warnings]
         if not is_last or not request.wrap_ttl_seconds or not wrapping.is_wrappable(response):

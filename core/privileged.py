@@ -4,8 +4,9 @@ from typing import Final, Protocol
 
 from conclave.core.acl import Acl
 from conclave.core.contract import Context
+from conclave.core.identity import NOBODY, Identities, Standing
 from conclave.core.policies import Policy, PolicyStore, Rule
-from conclave.core.services import AREA_POLICIES, Services
+from conclave.core.services import AREA_IDENTITY, AREA_POLICIES, Services
 from conclave.core.tokens import TokenRecord
 
 RESPONSE_WRAPPING: Final = "response-wrapping"
@@ -36,8 +37,27 @@ class VaultContext(Context, Protocol):
         """What that token may do; None in an unauthenticated operation."""
 
 
+def standing_of(services: Services, entity_id: str) -> Standing:
+    """Return what an entity's tokens may count on now."""
+    if not entity_id:
+        return NOBODY
+    return Identities(services.area(AREA_IDENTITY), services.random, services.now_ns).standing(entity_id)
+
+
+def policies_of(record: TokenRecord, standing: Standing) -> tuple[str, ...]:
+    """Return the policies that count for a token: its own, and those of whom it stands for."""
+    if not standing.policies:
+        return tuple(record.policies)
+    return tuple(sorted({*record.policies, *standing.policies}))
+
+
 def acl_of(services: Services, record: TokenRecord) -> Acl:
-    """Return what a token may do, by its policies as they are now."""
-    if record.policies == [RESPONSE_WRAPPING]:
+    """Return what a token may do, by its policies and its entity's as they are now."""
+    return compile_acl(services, policies_of(record, standing_of(services, record.entity_id)))
+
+
+def compile_acl(services: Services, policies: tuple[str, ...]) -> Acl:
+    """Return what these policies allow together, as they are now."""
+    if policies == (RESPONSE_WRAPPING,):
         return Acl.compile([_WRAPPING_POLICY])
-    return Acl.compile(PolicyStore(services.area(AREA_POLICIES)).load_all(record.policies))
+    return Acl.compile(PolicyStore(services.area(AREA_POLICIES)).load_all(policies))

@@ -16,14 +16,16 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
 
 from conclave.cluster.errors import ClusterError, NoQuorum, NotLeader, Overloaded
 from conclave.cluster.replica import Membership, Peers, Replica, Standing
 from conclave.core import outcomes
+from conclave.core.audit import Auditor, AuditTable
 from conclave.core.background import Background
 from conclave.core.context import RequestContext
 from conclave.core.contract import Context, Request, Response
@@ -32,8 +34,9 @@ from conclave.core.forwarding import NO_LEADER, UNKNOWN_OUTCOME, Forwarder, Repl
 from conclave.core.keys import Keys
 from conclave.core.outcomes import Outcome
 from conclave.core.pipeline import Pipeline, Plan
-from conclave.core.services import Services
+from conclave.core.services import AREA_AUDIT, Services, area_id
 from conclave.core.store import Settlement, Store
+from conclave.core.trail import Trail
 from conclave.storage.errors import StorageError
 from conclave.storage.errors import TooLarge as EntryTooLarge
 from conclave.storage.transaction import Transaction
@@ -59,10 +62,17 @@ class Vault:
         store: the replicated state, connected to `replica`.
         replica, peers, membership: this node's part in the cluster (one object in practice).
         pipeline: engines, methods and caches.
+        forbidden_folders: in which no audit log may lie.
     """
 
     def __init__(
-        self, store: Store, replica: Replica, peers: Peers, membership: Membership, pipeline: Pipeline
+        self,
+        store: Store,
+        replica: Replica,
+        peers: Peers,
+        membership: Membership,
+        pipeline: Pipeline,
+        forbidden_folders: Sequence[Path] = (),
     ) -> None:
         self.store = store
         self.replica = replica
@@ -73,6 +83,9 @@ class Vault:
         self.active_since_ns: int | None = None
         self.forwarder = Forwarder(peers, self, time.monotonic)
         self.background = Background(self)
+        self.auditor = Auditor(forbidden_folders, store.now_ns)
+        self._unsubscribe_audit: Callable[[], None] = lambda: None
+        self.on_standby: Callable[[], None] = lambda: None
         self.on_sealed_changed: Callable[[], None] = lambda: None
         self.on_state_replaced: Callable[[], None] = lambda: None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -100,6 +113,7 @@ class Vault:
         """Begin to serve with these keys."""
         self.keys = keys
         self.pipeline.caches.attach(self.store.overlay, keys.barrier)
+        self._follow_audit_devices(keys)
         log.info("unsealed")
         self.on_sealed_changed()
         self._consider_activity()
@@ -111,9 +125,22 @@ class Vault:
         self.background.stop()
         self.active_since_ns = None
         self.keys = None
+        self.on_standby()
         self.pipeline.caches.detach(self.store.overlay)
+        self._unsubscribe_audit()
+        self.auditor.close()
         log.info("sealed")
         self.on_sealed_changed()
+
+    def _follow_audit_devices(self, keys: Keys) -> None:
+        """Open the audit devices that there are, and those that the feed tells of."""
+
+        def use_devices(_index: int = 0, _key: bytes = b"") -> None:
+            services = self._services(keys, self.store.reading())
+            self.auditor.use(AuditTable(services.area(AREA_AUDIT)).all())
+
+        self._unsubscribe_audit = self.store.overlay.subscribe(area_id(keys.barrier, AREA_AUDIT), use_devices)
+        use_devices()
 
     async def stop(self) -> None:
         """Seal, and end every task of this vault; requests still held are refused."""
@@ -145,6 +172,7 @@ class Vault:
         elif not self.is_active and self.active_since_ns is not None:
             self.active_since_ns = None
             self.background.stop()
+            self.on_standby()
             log.info("standby")
 
     # -- requests --
@@ -201,8 +229,20 @@ class Vault:
             await self.replica.read_barrier()
         services = self._services(self._serving_keys(), self.store.reading())
         plan = self.pipeline.plan(request, services)
-        result = self.pipeline.perform(plan, request, services, self.pipeline.admit(plan, request, services))
-        return result if isinstance(result, Response) else await result
+        trail = self._trail(plan, request, services)
+        token = trail.admit()
+        try:
+            result = self.pipeline.perform(plan, request, services, token)
+            response = result if isinstance(result, Response) else await result
+        except RequestError as error:
+            raise trail.answered(error) from error  # type: ignore[misc]  # an error in, an error out
+        recorded = trail.answered(response)
+        if isinstance(recorded, RequestError):
+            raise recorded
+        return recorded
+
+    def _trail(self, plan: Plan, request: Request, services: Services) -> Trail:
+        return Trail(self.auditor, self.pipeline, plan, request, services)
 
     def _serving_keys(self) -> Keys:
         if self.replica.standing is Standing.REMOVED:
@@ -241,18 +281,21 @@ class Vault:
 
     def _try_read(self, plan: Plan, request: Request, services: Services) -> Outcome | None:
         """Answer from what `services` sees; None if the token counts its uses, which only the leader can do."""
+        trail = self._trail(plan, request, services)
+        outcome: Outcome
         try:
-            token = self.pipeline.admit(plan, request, services)
+            token = trail.admit()
             if token is not None and token.num_uses > 0:
                 return None
             result = self.pipeline.perform(plan, request, services, token)
             assert isinstance(result, Response), "an operation that waits is declared as one that writes"
+            outcome = result
         except RequestError as error:
-            return error
+            outcome = error
         except Exception:  # as in handle()
             log.exception("a read failed")
-            return InternalError("internal error")
-        return result
+            outcome = InternalError("internal error")
+        return trail.answered(outcome)
 
     def _read_later(self, request: Request, done: Done) -> None:
         self._reads.append((request, done))
@@ -335,10 +378,12 @@ class Vault:
         keys = self._serving_keys()
         transaction = self.store.writing()
         services = self._services(keys, transaction)
+        plan = self.pipeline.plan(request, services)
+        trail = self._trail(plan, request, services)
+        done = _recorded(trail, done)
         outcome: Outcome
         try:
-            plan = self.pipeline.plan(request, services)
-            token = self.pipeline.admit(plan, request, services)
+            token = trail.admit()
             result = self.pipeline.perform(plan, request, services, token, request_id)
             if not isinstance(result, Response):
                 self.spawn(self._execute_later(result, transaction, done))
@@ -503,3 +548,8 @@ class Vault:
             self.handle(request, done)
         else:
             done(outcome)
+
+
+def _recorded(trail: Trail, done: Callable[[Outcome | Reply], None]) -> Callable[[Outcome | Reply], None]:
+    """Let an outcome pass only once it is in the audit log; what did not happen has none."""
+    return lambda outcome: done(outcome if isinstance(outcome, Reply) else trail.answered(outcome))

@@ -4,6 +4,7 @@
     health    health, host-info, state/sanitized         keyring   key-status, rotate
     mounts    mounts, auth, remount, internal/ui         policies  policies, capabilities
     leases    leases                                     tools     wrapping, tools, plugins, loggers
+    audit     audit, audit-hash                          ceremonies  rotate/root, rekey, generate-root
 
 A new topic is a file with a class of operations, and a line in the bases of `System`.
 """
@@ -12,6 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from conclave.core.lifecycle import Lifecycle
+from conclave.core.system.audit import AuditOperations
+from conclave.core.system.ceremonies import CeremonyOperations
 from conclave.core.system.health import HealthOperations
 from conclave.core.system.keyring import KeyringOperations
 from conclave.core.system.leases import LeaseOperations
@@ -31,6 +34,8 @@ class System(
     PolicyOperations,
     LeaseOperations,
     ToolOperations,
+    AuditOperations,
+    CeremonyOperations,
 ):
     """The engine of `sys/`.
 

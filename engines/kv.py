@@ -12,7 +12,7 @@ real server.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -20,13 +20,15 @@ from msgspec import Meta, Raw, Struct
 from conclave.core.bodies import bounded, canonical_json, merge_patch
 from conclave.core.contract import Context, Engine, Response, operation
 from conclave.core.crypto import hash_text
-from conclave.core.durations import NANOSECONDS, SignedSeconds, format_duration
-from conclave.core.errors import InvalidRequest, NotFound
+from conclave.core.durations import NANOSECONDS, Seconds, SignedSeconds, format_duration
+from conclave.core.errors import InvalidRequest, NotFound, unsupported_operation
 from conclave.core.listing import Page, list_page
 from conclave.core.timestamps import rfc3339
 
 VERSIONS_DEFAULT: Final = 10
 """How many versions are kept of a secret that says nothing else."""
+DETAILED_MAX: Final = 256
+"""How many secrets one listing describes in detail; each is a record to be opened."""
 SEGMENT_BYTES_MAX: Final = 2048
 """The longest part of a path between slashes."""
 CUSTOM_KEYS_MAX: Final = 64
@@ -38,6 +40,14 @@ _WRONG_PATH: Final = (
     "Invalid path for a versioned K/V secrets engine. See the API docs for the appropriate API endpoints to use. "
     "If using the Vault CLI, use 'vault kv {}' for this operation."
 )
+_ROOT_PATH: Final = "Non-listing operations on the root of a K/V v2 mount are not supported."
+_AREAS: Final = frozenset({"data", "metadata", "delete", "undelete", "destroy", "subkeys", "detailed-metadata"})
+_STORED_NAMES: Final = {
+    "max_versions": "max_versions",
+    "cas_required": "cas_required",
+    "delete_version_after": "delete_version_after_seconds",
+    "metadata_cas_required": "metadata_cas_required",
+}
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -127,6 +137,9 @@ class Settings(Struct):
 class MetadataWrite(Settings):
     """What holds for one secret."""
 
+    delete_version_after: Annotated[
+        Seconds | None, Meta(description="After which a version is deleted; 0: as the mount says.")
+    ] = None
     custom_metadata: Annotated[
         dict[str, str] | None, Meta(description="Free text by name; replaces what was there.")
     ] = None
@@ -134,8 +147,11 @@ class MetadataWrite(Settings):
 
 
 class MetadataPatch(Settings):
-    """What to change for one secret."""
+    """What to change for one secret; null sets a field back."""
 
+    delete_version_after: Annotated[
+        Seconds | None, Meta(description="After which a version is deleted; 0: as the mount says.")
+    ] = None
     custom_metadata: Annotated[dict[str, Any] | None, Meta(description="Texts to set, or null to remove one.")] = None
     metadata_cas: Annotated[int | None, Meta(description="The metadata's version that this write replaces.")] = None
 
@@ -163,7 +179,7 @@ class Kv(Engine):
         secret = _load(ctx, path)
         if secret is None:
             raise NotFound
-        number = body.version or secret.current_version
+        number = body.version if body.version > 0 else secret.current_version
         version = secret.versions.get(number)
         if version is None:
             raise NotFound
@@ -192,8 +208,10 @@ class Kv(Engine):
         config = _config(ctx)
         secret = _load(ctx, path)
         newest = secret.versions.get(secret.current_version) if secret is not None else None
-        if secret is None or newest is None or not newest.is_readable(ctx.now_ns):
+        if secret is None or newest is None:
             raise NotFound
+        if not newest.is_readable(ctx.now_ns):
+            return Response(_describe_version(secret, secret.current_version), is_absent=True)
         _check_and_set(secret, config, body.options)
         before = ctx.storage.get(_version_name(path, secret.current_version))
         assert before is not None, "a readable version has its data"
@@ -206,11 +224,10 @@ class Kv(Engine):
         version = Version(ctx.now_ns, ctx.now_ns + delete_after * NANOSECONDS if delete_after else 0)
         kept = max(1, secret.max_versions or config.max_versions or VERSIONS_DEFAULT)
         versions = secret.versions | {number: version}
-        oldest = secret.oldest_version
-        for pushed_out in [each for each in versions if each <= number - kept]:
+        oldest = max(secret.oldest_version, number - kept + 1)
+        for pushed_out in [each for each in versions if each < oldest]:
             del versions[pushed_out]
             ctx.storage.delete(_version_name(path, pushed_out))
-            oldest = number - kept + 1
         secret = msgspec.structs.replace(
             secret, updated_ns=ctx.now_ns, current_version=number, oldest_version=oldest, versions=versions
         )
@@ -249,7 +266,7 @@ class Kv(Engine):
     def subkeys(self, ctx: Context, path: str, body: Subkeys) -> Response:
         """Show the keys of a version without their values."""
         secret = _load(ctx, path)
-        number = (body.version or secret.current_version) if secret is not None else 0
+        number = 0 if secret is None else body.version if body.version > 0 else secret.current_version
         if secret is None or number not in secret.versions:
             raise NotFound
         about = _describe_version(secret, number)
@@ -265,6 +282,19 @@ class Kv(Engine):
     def list_names(self, ctx: Context, body: Page, path: str = "") -> Response:
         """List the names of secrets and directories."""
         return list_page(ctx.storage, "meta/" + path, body)
+
+    @operation("detailed-metadata", list=Page)
+    @operation("detailed-metadata/{path...}", list=Page)
+    def list_in_detail(self, ctx: Context, body: Page, path: str = "") -> Response:
+        """List the names of secrets and directories, with what is known of each secret."""
+        page = Page(body.after, min(body.limit, DETAILED_MAX) if body.limit > 0 else DETAILED_MAX)
+        names: list[str] = list_page(ctx.storage, "meta/" + path, page).data["keys"]
+        if len(names) == DETAILED_MAX:
+            ctx.warn(f"At most {DETAILED_MAX} entries are listed in detail at once; go on with `after`.")
+        directory = f"{path.rstrip('/')}/" if path.strip("/") else ""
+        secrets = {name: _load(ctx, directory + name) for name in names}
+        details = {name: {} if secret is None else _describe_secret(secret) for name, secret in secrets.items()}
+        return Response({"key_info": details, "keys": names})
 
     @operation("metadata/{path...}", read=True)
     def read_metadata(self, ctx: Context, path: str) -> Response:
@@ -289,13 +319,17 @@ class Kv(Engine):
         secret = _load(ctx, path)
         if secret is None:
             raise NotFound
-        custom = dict(secret.custom_metadata or {})
+        unset = [name for name, value in ctx.request.parameters().items() if value is None]
+        custom = {} if "custom_metadata" in unset else dict(secret.custom_metadata or {})
         for name, value in (body.custom_metadata or {}).items():
             if value is None:
                 custom.pop(name, None)
+            elif isinstance(value, str):
+                custom[name] = value
             else:
-                custom[name] = str(value)
-        _save_metadata(ctx, path, secret, body, custom)
+                raise InvalidRequest(f'custom_metadata validation failed: the value of "{name}" is no string')
+        defaults = {_STORED_NAMES[name]: 0 for name in unset if name in _STORED_NAMES}
+        _save_metadata(ctx, path, msgspec.structs.replace(secret, **defaults), body, custom)
         return Response()
 
     @operation("metadata/{path...}", delete=True)
@@ -326,7 +360,10 @@ class Kv(Engine):
     @operation("config", update=Settings)
     def write_config(self, ctx: Context, body: Settings) -> Response:
         """Set what holds for all secrets of this mount."""
-        ctx.storage.put("config", msgspec.structs.replace(_config(ctx), **_given(body)))
+        given = _given(body)
+        if "delete_version_after_seconds" in given:
+            given["delete_version_after_seconds"] = max(-1, given["delete_version_after_seconds"])
+        ctx.storage.put("config", msgspec.structs.replace(_config(ctx), **given))
         return Response()
 
     @operation("{path...}", read=True)
@@ -351,8 +388,15 @@ class Kv(Engine):
 
 
 def _wrong_path(ctx: Context, path: str, command: str) -> Response:
-    del ctx, path
-    return Response(is_absent=True, warnings=[_WRONG_PATH.format(command)])
+    """Answer a path that no pattern takes; below an area of this engine it is the operation that is wrong."""
+    del ctx
+    area, _, name = path.partition("/")
+    if path == "config" and command == "delete":
+        raise unsupported_operation()
+    if area in _AREAS and (name or command == "list"):
+        raise unsupported_operation()
+    warning = _ROOT_PATH if area in _AREAS and area != "subkeys" else _WRONG_PATH.format(command)
+    return Response(is_absent=True, warnings=[warning])
 
 
 # -- records --
@@ -397,19 +441,17 @@ def _checked_data(sent: bytes) -> bytes:
 
 def _check_and_set(secret: Secret, config: Config, options: dict[str, Any]) -> None:
     if "cas" in options:
-        given = options["cas"]
+        given = options["cas"] or 0
         try:
-            expected = int(given) if isinstance(given, (int, str)) and not isinstance(given, bool) else _no_number()
-        except ValueError:
-            raise InvalidRequest("error parsing check-and-set parameter") from None
+            expected = None if isinstance(given, float) else int(given)
+        except (TypeError, ValueError):
+            expected = None
+        if expected is None:
+            raise InvalidRequest("error parsing check-and-set parameter")
         if expected != secret.current_version:
             raise InvalidRequest("check-and-set parameter did not match the current version")
     elif secret.cas_required or config.cas_required:
         raise InvalidRequest("check-and-set parameter required for this call")
-
-
-def _no_number() -> NoReturn:
-    raise ValueError
 
 
 def _delete_after_seconds(secret: Secret, config: Config) -> int:
@@ -460,12 +502,7 @@ def _destroyed(version: Version) -> Version:
 
 def _given(body: Settings) -> dict[str, Any]:
     """Return the settings that were sent, by the names of the stored fields."""
-    given = {
-        "max_versions": body.max_versions,
-        "cas_required": body.cas_required,
-        "delete_version_after_seconds": body.delete_version_after,
-        "metadata_cas_required": body.metadata_cas_required,
-    }
+    given = {stored: getattr(body, name) for name, stored in _STORED_NAMES.items()}
     if body.max_versions is not None and body.max_versions < 0:
         raise InvalidRequest("max_versions must not be negative")
     return {name: value for name, value in given.items() if value is not None}
@@ -475,7 +512,7 @@ def _save_metadata(
     ctx: Context, path: str, secret: Secret, body: MetadataWrite | MetadataPatch, custom: dict[str, str] | None
 ) -> None:
     if body.metadata_cas is not None and body.metadata_cas != secret.metadata_version:
-        raise InvalidRequest("metadata check-and-set parameter did not match the current version")
+        raise InvalidRequest("metadata check-and-set parameter does not match the current version")
     if body.metadata_cas is None and (secret.metadata_cas_required or _config(ctx).metadata_cas_required):
         raise InvalidRequest("metadata check-and-set parameter required for this call")
     _check_custom_metadata(custom or {})
@@ -491,16 +528,22 @@ def _save_metadata(
 
 def _check_custom_metadata(custom: dict[str, str]) -> None:
     if len(custom) > CUSTOM_KEYS_MAX:
-        raise InvalidRequest(f"custom_metadata validation failed: payload must contain at most {CUSTOM_KEYS_MAX} keys")
+        raise _no_metadata(f"payload must contain at most {CUSTOM_KEYS_MAX} keys, provided {len(custom)}")
     for key, value in custom.items():
-        if not 0 < len(key) <= CUSTOM_KEY_CHARACTERS_MAX or not key.isprintable():
-            raise InvalidRequest(
-                f"custom_metadata validation failed: keys must be printable, of 1 to {CUSTOM_KEY_CHARACTERS_MAX} characters"
-            )
-        if not 0 < len(value) <= CUSTOM_VALUE_CHARACTERS_MAX or not value.isprintable():
-            raise InvalidRequest(
-                f"custom_metadata validation failed: values must be printable, 1 to {CUSTOM_VALUE_CHARACTERS_MAX} characters"
-            )
+        if not 0 < len(key) <= CUSTOM_KEY_CHARACTERS_MAX:
+            bounds = f"0 < len(key) <= {CUSTOM_KEY_CHARACTERS_MAX}"
+            raise _no_metadata(f'length of key "{key}" is {len(key)} but must be {bounds}')
+        if not 0 < len(value) <= CUSTOM_VALUE_CHARACTERS_MAX:
+            bounds = f"0 < len(value) <= {CUSTOM_VALUE_CHARACTERS_MAX}"
+            raise _no_metadata(f'length of value for key "{key}" is {len(value)} but must be {bounds}')
+        if not key.isprintable():
+            raise _no_metadata(f"key {key!r} contains unprintable characters")
+        if not value.isprintable():
+            raise _no_metadata(f'value for key "{key}" contains unprintable characters')
+
+
+def _no_metadata(problem: str) -> InvalidRequest:
+    return InvalidRequest(f"1 error occurred:\n\t* custom_metadata validation failed: {problem}\n\n")
 
 
 # -- what is shown --

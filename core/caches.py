@@ -20,7 +20,7 @@ from conclave.core.privileged import compile_acl, policies_of, standing_of
 from conclave.core.records import Records
 from conclave.core.router import Router
 from conclave.core.services import AREA_IDENTITY, AREA_MOUNTS, AREA_POLICIES, AREA_TOKENS, Services, area_id
-from conclave.core.tokens import TokenRecord
+from conclave.core.tokens import ENDED_PREFIXES, TokenRecord
 from conclave.storage.barrier import Barrier
 from conclave.storage.overlay import Overlay
 
@@ -34,6 +34,10 @@ CACHED_PLANS_MAX: Final = 8_192
 """How many of each are remembered; one more, and all of that kind are forgotten."""
 
 
+UNKNOWN: Final = object()
+"""Says that nothing is remembered, which is not the same as remembering that there is nothing."""
+
+
 class Caches:
     """The caches of one node; empty and unused while it is sealed."""
 
@@ -42,7 +46,7 @@ class Caches:
         self._router: Router | None = None
         self._acls: dict[tuple[str, ...], Acl] = {}
         self._standings: dict[str, Standing] = {}
-        self._tokens: dict[str, TokenRecord] = {}
+        self._tokens: dict[str, object] = {}
         self._token_names: dict[bytes, str] = {}  # storage key -> name of a remembered token
         self._overlay: Overlay | None = None
         self._barrier: Barrier | None = None
@@ -150,18 +154,18 @@ class Caches:
         records = services.area(AREA_TOKENS)
         return TokenRecords(records, self) if self.usable(services, AREA_TOKENS) else records
 
-    def token(self, name: str) -> TokenRecord | None:
-        """Return a remembered token."""
-        return self._tokens.get(name)
+    def token_record(self, name: str) -> object:
+        """Return a remembered record of the tokens' area; `UNKNOWN` where nothing is."""
+        return self._tokens.get(name, UNKNOWN)
 
-    def remember_token(self, record: TokenRecord) -> None:
-        """Remember a token as it is committed."""
+    def remember_token_record(self, name: str, record: object) -> None:
+        """Remember a record as it is committed; None says that there is none."""
         assert self._barrier is not None, "only usable caches are written"
         if len(self._tokens) >= CACHED_TOKENS_MAX:
             self._tokens.clear()
             self._token_names.clear()
-        self._tokens[record.name] = record
-        self._token_names[self._barrier.child_key(self._area_ids[AREA_TOKENS], record.name.encode())] = record.name
+        self._tokens[name] = record
+        self._token_names[self._barrier.child_key(self._area_ids[AREA_TOKENS], name.encode())] = name
 
 
 class TokenRecords:
@@ -178,15 +182,15 @@ class TokenRecords:
     @overload
     def get(self, path: str, as_type: type[T]) -> T | None: ...
     def get(self, path: str, as_type: type[T] | None = None) -> bytes | T | None:
-        """Return a record; a token's from the cache if it is there."""
-        if as_type is not TokenRecord:
-            return self._records.get(path) if as_type is None else self._records.get(path, as_type)
-        found = self._caches.token(path)
-        if found is None:
-            found = self._records.get(path, TokenRecord)
-            if found is not None:
-                self._caches.remember_token(found)
-        return found  # type: ignore[return-value]  # as_type is TokenRecord here
+        """Return a record, from the cache if it is there."""
+        if as_type is None:
+            return self._records.get(path)
+        found = self._caches.token_record(path)
+        if found is UNKNOWN:
+            found = self._records.get(path, as_type)
+            if found is not None or path == ENDED_PREFIXES:  # texts that are no token's are not worth remembering
+                self._caches.remember_token_record(path, found)
+        return found  # type: ignore[return-value]  # each name has records of one type
 
     def put(self, path: str, value: bytes | Struct) -> None:
         """Store a record."""

@@ -22,7 +22,8 @@ nothing of consensus.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from heapq import nsmallest
 from typing import Final, TypeAlias, overload
 
 from conclave.storage.state import Applied, StateStore
@@ -203,6 +204,22 @@ class Overlay:
             changes.update((key, value) for key, (_, value) in self._proposed.get(prefix, {}).items())
         return merged(self._state.scan(prefix, start), changes, start, limit)
 
+    def has_records(self, prefix: bytes, *, uncommitted: bool, without: Collection[bytes] = ()) -> bool:
+        """Whether a directory or table (16 bytes) has a record besides those `without`.
+
+        Asked for every record that is deleted, so it looks at no more than it must: the first one found will do.
+        """
+        proposed = self._proposed.get(prefix, {}) if uncommitted else {}
+        if any(value is not None and key not in without for key, (_, value) in proposed.items()):
+            return True
+        hidden: set[bytes] = {*proposed, *without}
+        for layer in self._layers():
+            records = layer.get(prefix, {})
+            if any(value is not None and key not in hidden for key, value in records.items()):
+                return True
+            hidden.update(records)
+        return any(key not in hidden for key, _ in self._state.scan(prefix))
+
     def proposes_under(self, prefix: bytes) -> bool:
         """Whether anything of this directory or table (16 bytes) is proposed and not yet committed."""
         return prefix in self._proposed
@@ -304,12 +321,16 @@ class _Outcomes:
         self._bytes = 0
 
     def add(self, index: int, request_id: bytes, answer: bytes, now_ns: int) -> None:
+        before = self._answers.get(request_id)
+        if before is not None:  # a later step of the same request: its answer is the one that counts
+            self._bytes -= len(before[1])
         self._answers[request_id] = (index, answer)
         self._order.append((now_ns, index, request_id))
         self._bytes += len(answer)
         while self._is_over(now_ns):
             _, dropped_index, dropped = self._order.popleft()
-            self._bytes -= len(self._answers.pop(dropped)[1])
+            if self._answers[dropped][0] == dropped_index:
+                self._bytes -= len(self._answers.pop(dropped)[1])
             self.since = dropped_index + 1
 
     def get(self, request_id: bytes) -> tuple[int, bytes] | None:
@@ -331,7 +352,8 @@ def merged(
     """Return `below` (ascending) with `changes` (None deletes) laid over it, from `start` on, `limit` records at most."""
     if not changes:
         return list(below if limit is None else (record for record, _ in zip(below, range(limit), strict=False)))
-    above = iter(sorted((key, value) for key, value in changes.items() if key >= start and value is not None))
+    put = ((key, value) for key, value in changes.items() if value is not None and key >= start)
+    above = iter(sorted(put) if limit is None else nsmallest(limit, put))
     result: list[tuple[bytes, bytes]] = []
     change = next(above, None)
     for record in below:

@@ -45,6 +45,13 @@ class Transaction:
         below = self._overlay.scan(prefix, uncommitted=self._uncommitted, start=start, limit=wanted)
         return merged(iter(below), changes, start, limit) if changes else below
 
+    def has_records(self, prefix: bytes) -> bool:
+        """Whether there is any record under a 16-byte prefix, as this transaction sees it."""
+        changes = {key: value for key, value in self._changes.items() if key[:PREFIX_BYTES] == prefix}
+        if any(value is not None for value in changes.values()):
+            return True
+        return self._overlay.has_records(prefix, uncommitted=self._uncommitted, without=changes)
+
     def put(self, key: bytes, value: bytes) -> None:
         """Set a key's (sealed) value.
 

@@ -36,6 +36,9 @@ class View(Protocol):
     def scan(self, prefix: bytes, start: bytes = b"", limit: int | None = None) -> Sequence[tuple[bytes, bytes]]:
         """Return records under a 16-byte prefix from key `start` on, in order of their keys."""
 
+    def has_records(self, prefix: bytes) -> bool:
+        """Whether there is any record under a 16-byte prefix."""
+
     def put(self, key: bytes, value: bytes) -> None:
         """Set a sealed record."""
 
@@ -171,7 +174,7 @@ class Directory:
     def _unmark_empty(self, path: str) -> None:
         """Remove the markers of empty directories on the way to `path`, from the deepest up."""
         for directory_path in _ancestors(path):
-            if self._view.scan(self._barrier.descend(self.id, directory_path), limit=1):
+            if self._view.has_records(self._barrier.descend(self.id, directory_path)):
                 return
             self._view.delete(self._locate_any(directory_path)[0])
 

@@ -60,6 +60,8 @@ def test_reads_see_what_a_dictionary_would(steps: list[tuple[str, bytes, bytes |
             for prefix in PREFIXES:
                 below = sorted((k, v) for k, v in expected.items() if k.startswith(prefix))
                 assert overlay.scan(prefix, uncommitted=seen) == below
+                assert overlay.scan(prefix, uncommitted=seen, limit=1) == below[:1]
+                assert overlay.has_records(prefix, uncommitted=seen) == bool(below)
         assert overlay.proposes_under(PREFIXES[0]) == any(k.startswith(PREFIXES[0]) for _, k, _ in in_flight)
 
 
@@ -107,6 +109,29 @@ def test_a_transaction_sees_its_own_writes_and_leaves_one_write_set() -> None:
 
 def test_a_transaction_without_changes_leaves_nothing() -> None:
     assert Transaction(Overlay(MemoryState()), uncommitted=True).write_set(5) is None
+
+
+def test_a_later_step_of_a_request_has_the_answer_that_counts() -> None:
+    overlay = Overlay(MemoryState())
+    name = b"r" * 16
+    overlay.apply(1, 1, write_set(KEYS[0], b"x", request_id=name, answer=b"first").encode())
+    overlay.apply(2, 1, write_set(KEYS[0], b"y", request_id=name, answer=b"second").encode())
+
+    assert overlay.outcome(name) == (2, b"second")
+    late = WriteSet(time_ns=300 * 10**9, puts=[(KEYS[0], b"z")], request_id=b"s" * 16, answer=b"late")
+    overlay.apply(3, 1, late.encode())
+    assert overlay.outcome(name) is None
+
+
+def test_a_directory_whose_last_record_this_transaction_deletes_has_none() -> None:
+    overlay = Overlay(MemoryState())
+    overlay.apply(1, 1, write_set(KEYS[0], b"x").encode())
+    transaction = Transaction(overlay, uncommitted=True)
+    assert transaction.has_records(PREFIXES[0])
+
+    transaction.delete(KEYS[0])
+
+    assert not transaction.has_records(PREFIXES[0])
 
 
 @given(now=integers(0, 2**62))

@@ -29,6 +29,9 @@ class DictView:
         found = sorted((k, v) for k, v in self.records.items() if k.startswith(prefix) and k >= start)
         return found[:limit]
 
+    def has_records(self, prefix: bytes) -> bool:
+        return any(key.startswith(prefix) for key in self.records)
+
     def put(self, key: bytes, value: bytes) -> None:
         self.records[key] = value
 

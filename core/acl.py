@@ -10,7 +10,9 @@ merged. For a request one rule decides, the most specific that matches; the othe
 characters. The order does not depend on the path asked for, so patterns are sorted once and the first match wins.
 
 A listing is asked for with a slash at its end: "secret/metadata/" is covered by `secret/metadata/*`, and also by an exact
-rule without the slash. Source: Vault's page "Policies"; precedence measured on a real server.
+rule without the slash, or if nothing else matches, by a pattern without it.
+
+Source: Vault's page "Policies"; precedence measured on a real server, with which `tests/compat/policies.py` compares it.
 """
 
 import re
@@ -162,11 +164,11 @@ class Acl:
         return found
 
     def _decide(self, path: str) -> Permissions | None:
-        exact = self._exact.get(path)
-        if exact is None and path.endswith("/"):
-            exact = self._exact.get(path[:-1])
-        if exact is not None:
-            return exact
+        without_slash = path.removesuffix("/")
+        exact = self._exact.get(path) or self._exact.get(without_slash)
+        return exact or self._match(path) or (self._match(without_slash) if without_slash != path else None)
+
+    def _match(self, path: str) -> Permissions | None:
         return next((pattern.permissions for pattern in self._patterns if pattern.matches(path)), None)
 
 
@@ -186,26 +188,25 @@ _MISSING: Final = _Missing()
 
 def is_pattern(path: str) -> bool:
     """Whether a rule's path has a wildcard."""
-    return path.endswith("*") or "+" in path.split("/")
+    return path.endswith("*") or _has_segment_wildcard(path)
 
 
-def _first_wildcard(path: str) -> int:
-    """Return the position of the first wildcard."""
-    position = 0
-    for segment in path.split("/"):
-        if segment == "+":
-            return position
-        position += len(segment) + 1
-    return len(path) - 1
+def _has_segment_wildcard(path: str) -> bool:
+    return "+" in path.split("/")
 
 
 def _precedence(path: str) -> tuple[int, bool, int, int, str]:
-    """Return what patterns are ordered by; the greatest wins."""
-    return _first_wildcard(path), not path.endswith("*"), -path.split("/").count("+"), len(path), path
+    """Return what patterns are ordered by; the greatest wins.
+
+    In a pattern that has a `+` as a segment, every `+` counts as a wildcard here, also one that stands for itself.
+    """
+    has_segments = _has_segment_wildcard(path)
+    first = path.index("+") if has_segments else len(path) - 1
+    return first, not path.endswith("*"), -path.count("+") if has_segments else 0, len(path), path
 
 
 def _matcher(path: str) -> Callable[[str], object]:
-    if "+" not in path.split("/"):
+    if not _has_segment_wildcard(path):
         prefix = path[:-1]
         return lambda asked: asked.startswith(prefix)
     is_open = path.endswith("*")

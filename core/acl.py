@@ -198,11 +198,11 @@ def _has_segment_wildcard(path: str) -> bool:
 def _precedence(path: str) -> tuple[int, bool, int, int, str]:
     """Return what patterns are ordered by; the greatest wins.
 
-    In a pattern that has a `+` as a segment, every `+` counts as a wildcard here, also one that stands for itself.
+    In a pattern that has a `+` as a segment, the first `+` counts as the first wildcard even if it stands for itself.
     """
-    has_segments = _has_segment_wildcard(path)
-    first = path.index("+") if has_segments else len(path) - 1
-    return first, not path.endswith("*"), -path.count("+") if has_segments else 0, len(path), path
+    segments = path.split("/").count("+")
+    first = path.index("+") if segments else len(path) - 1
+    return first, not path.endswith("*"), -segments, len(path), path
 
 
 def _matcher(path: str) -> Callable[[str], object]:

@@ -96,7 +96,7 @@ class Asks:
 
     async def close(self) -> None:
         """End everything: what was asked stays unknown, what is being answered is left."""
-        self._give_up(lambda to: True, "this node is stopping")
+        self._give_up(lambda _: True, "this node is stopping")
         serving = list(self._serving)
         for task in serving:
             task.cancel()

@@ -27,3 +27,11 @@ class JoinRefused(ClusterError):
 
 class Removed(ClusterError):
     """This node is no member of the cluster any more."""
+
+
+class RemovalRefused(ClusterError):
+    """This member cannot be removed; the text says why, and nothing was changed."""
+
+
+class WrongDirectory(ClusterError):
+    """The data directory belongs to another node than the one that was started on it."""

@@ -12,6 +12,8 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from conclave.cluster.errors import ClusterError
+
 RETRY_SECONDS: Final = 0.1
 
 
@@ -75,6 +77,14 @@ class ReadRounds:
             self.advance()
         elif at_once or self._clock() - outstanding.asked_at >= RETRY_SECONDS:
             self._send(outstanding)
+
+    def close(self, error: ClusterError) -> None:
+        """End every wait with an error."""
+        outstanding = [] if self._outstanding is None else self._outstanding.waiting
+        for future in (*outstanding, *self._forming):
+            if not future.done():
+                future.set_exception(error)
+        self._outstanding, self._forming = None, []
 
     def _send(self, question: _Round) -> None:
         self._context += 1

@@ -254,11 +254,15 @@ class SnapshotReceiver:
         if to == peer and (question.snapshot_id, question.progress) == (reply.snapshot_id, reply.progress):
             self._reply.set_result(reply.chunk)
 
+    def give_up(self, text: str) -> None:
+        """End a fetch that is waiting for an answer."""
+        if self._reply is not None and not self._reply.done():
+            self._reply.set_exception(TransferFailed(text))
+
     def close(self) -> None:
         """Give up a fetch that is waiting for an answer, and every later one."""
         self._is_closed = True
-        if self._reply is not None and not self._reply.done():
-            self._reply.set_exception(TransferFailed("this node is stopping"))
+        self.give_up("this node is stopping")
 
     def _open(self, opened: contextlib.ExitStack, snapshot_id: bytes) -> Installation:
         """Open the installer, to be closed by `opened`; in a thread."""

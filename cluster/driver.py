@@ -1,0 +1,683 @@
+"""The turn loop around one Raft core: collect what came in, step the core, do what it wants; once a turn.
+
+    proposals, messages, durable writes, ticks ─▶ turn: propose ▸ step ▸ ready ─▶ send ▸ write ▸ apply ▸ answer reads
+
+Rules enforced here, beside the driver's duties in the docstring of `cluster.raft`:
+
+* All proposals of a turn are appended and sent as one batch (group commit), before anything else is stepped: so their
+  indexes are known when they are made.
+* A proposal is taken only while the standing is LEADER: this node leads, has applied everything of earlier terms, and is
+  not handing over. The standing comes back within a term only when everything proposed before has been applied.
+* A read of own state needs the lease, and everything committed to be applied: a follower may have shown it already.
+* Appends of one leader stay in order (all of them on the bulk connection): one that overtakes another looks like a gap.
+* A disk that owes an answer for too long, or has no room, ends leadership; one that failed ends this node's part in the
+  cluster (`halt`), and `fault` says why. So does a log that contradicts what this node has promised.
+* While a snapshot is installed nothing is written, and so nothing promised; if it cannot be had, the core begins anew from
+  the disk, as after a crash.
+
+It knows no addresses, no TLS and no files: it sends by `send`, writes by a `Writer`, and tells an `Observer`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Protocol
+
+from msgspec import structs
+
+from conclave.cluster.compaction import Trail
+from conclave.cluster.errors import NoQuorum, NotLeader, Overloaded
+from conclave.cluster.frames import Frame, Lane, Messages
+from conclave.cluster.lease import Lease
+from conclave.cluster.membership import MembershipRecord, apply_change, decode_record, encode_record
+from conclave.cluster.persistence import Append, DurableLog, Writer, append_record
+from conclave.cluster.raft import (
+    NO_NODE,
+    AppendJob,
+    ApplyJob,
+    BecameFollower,
+    BecameLeader,
+    ConfChangeError,
+    ConfChangeKind,
+    ConfChangeV2,
+    CorruptLog,
+    Entry,
+    EntryKind,
+    Event,
+    Message,
+    MessageKind,
+    ProposalDropped,
+    Raft,
+    RaftConfig,
+    RandomSource,
+    Ready,
+    Role,
+    Snapshot,
+    SnapshotTemporarilyUnavailable,
+    SoftState,
+    StepError,
+    decode_conf_change,
+)
+from conclave.cluster.reads import ReadRounds
+from conclave.cluster.replica import Standing, StateMachine, Ticket
+from conclave.cluster.timing import ELECTION_TICKS, HEARTBEAT_TICKS, LEASE_TICKS, Timing
+from conclave.cluster.waiting import Watch
+from conclave.storage.log import LogStore
+
+log = logging.getLogger(__name__)
+
+APPEND_BYTES_MAX: Final = 256 * 1024
+"""Entries in one APPEND, and entries applied in one turn of the loop; a single larger entry goes alone."""
+INFLIGHT_MESSAGES_MAX: Final = 64
+INFLIGHT_BYTES_MAX: Final = 4 << 20
+UNCOMMITTED_BYTES_MAX: Final = 64 << 20
+UNCOMMITTED_ENTRIES_MAX: Final = 16_384
+MESSAGES_IN_FRAME_MAX: Final = 1024
+READ_SECONDS_MAX: Final = 2.0
+"""How long a read waits for a leader's word before its client hears that there is none."""
+
+_FROM_NETWORK: Final = frozenset(MessageKind) - {
+    MessageKind.STORAGE_APPEND_RESPONSE,
+    MessageKind.STORAGE_APPLY_RESPONSE,
+    MessageKind.PROPOSE,  # requests are forwarded above the log
+    MessageKind.TRANSFER_LEADER,  # only a node itself gives its leadership away
+}
+
+Send = Callable[[int, Lane, Frame], bool]
+
+
+class Observer(Protocol):
+    """Who hears what becomes of this node's part in the cluster; every call comes in the middle of a turn."""
+
+    def standing_changed(self, standing: Standing) -> None:
+        """Hear that this node has become what it was not before; the state machine has been told."""
+
+    def leader_changed(self, leader: int) -> None:
+        """Hear who leads now; 0: nobody that is known."""
+
+    def membership_changed(self, record: MembershipRecord) -> None:
+        """Hear who belongs to the cluster from now on."""
+
+    def snapshot_received(self, job: AppendJob, source: int) -> None:
+        """Install a snapshot that `source` offers, then call `snapshot_installed`, or `abandon_snapshot`."""
+
+
+class Driver:
+    """One node's part in the log. Every method runs on the event loop; none raises what a peer or the disk has caused.
+
+    Args:
+        raft_id: this node.
+        timing: durations.
+        log: read here; written by `writer` only.
+        machine: hears of committed entries.
+        writer: makes the log durable.
+        send: sends a frame to a peer; False if it was dropped.
+        take_snapshot: returns a snapshot that can be sent now; given the lowest index that is of use.
+        observer: hears of changes.
+        clock: seconds, monotone, also while the machine sleeps.
+        random: for timeouts and the numbers of reads.
+
+    Raises:
+        CorruptLog: the log and the state do not fit each other, or what this node has promised.
+
+    Attributes:
+        standing: what this node is.
+        fault: why it does not lead or take part; empty if it does.
+    """
+
+    def __init__(
+        self,
+        *,
+        raft_id: int,
+        timing: Timing,
+        log: LogStore,
+        machine: StateMachine,
+        writer: Writer,
+        send: Send,
+        take_snapshot: Callable[[int], Snapshot],
+        observer: Observer,
+        clock: Callable[[], float],
+        random: RandomSource,
+    ) -> None:
+        self.standing = Standing.FOLLOWER
+        self.fault = ""
+        self.is_halted = False
+        self.watch = Watch()
+        self.record = MembershipRecord()
+        self._raft_id = raft_id
+        self._timing = timing
+        self._log = log
+        self._machine = machine
+        self._writer = writer
+        self._send = send
+        self._take_snapshot = take_snapshot
+        self._observer = observer
+        self._clock = clock
+        self._random = random
+        self._lease = Lease(timing.lease_seconds)
+        self._rounds = ReadRounds(self._ask_read_index, clock, random.randrange(2**62))
+        self._loop = asyncio.get_running_loop()
+        self._trail = Trail()
+        self._is_scheduled = False
+        self._has_disk_stalled = False
+        self._generation = 0
+        self._leading_term = 0
+        self._last_change = Ticket(0, 0)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Build the core from what is durable."""
+        index, term = self._machine.applied
+        if not self._log.first_index - 1 <= index <= self._log.last_index:
+            raise CorruptLog(
+                f"the state holds entry {index}, but the log reaches from {self._log.first_index} "
+                f"to {self._log.last_index}: they are not of the same node and time"
+            )
+        self._generation += 1
+        self._applied_index, self._applied_term = index, term
+        self.record = decode_record(self._machine.membership)
+        self._queue: list[bytes] = []
+        self._queued_bytes = 0
+        self._inbox: list[Message] = []
+        self._installing: AppendJob | None = None
+        self._held: list[AppendJob] = []
+        self._snapshot_source = NO_NODE
+        config = RaftConfig(
+            id=self._raft_id,
+            election_ticks=ELECTION_TICKS,
+            heartbeat_ticks=HEARTBEAT_TICKS,
+            lease_ticks=LEASE_TICKS,
+            startup_promise_ticks=LEASE_TICKS,
+            applied=index,
+            max_size_per_message=APPEND_BYTES_MAX,
+            max_inflight_messages=INFLIGHT_MESSAGES_MAX,
+            max_inflight_bytes=INFLIGHT_BYTES_MAX,
+        )
+        storage = DurableLog(self._log, self.record.conf_state, index, self._snapshot)
+        self._raft = Raft(config, storage, self._random)
+
+    def _snapshot(self) -> Snapshot:
+        snapshot = self._take_snapshot(self._log.first_index - 1)
+        state = snapshot.meta.conf_state
+        known = {*state.voters, *state.learners, *state.voters_outgoing}
+        if not known.issuperset(self._raft.tracker.members):
+            # Whoever is to be sent it would refuse a state in which it does not exist.
+            raise SnapshotTemporarilyUnavailable("the newest durable state does not know every member yet")
+        return snapshot
+
+    # -- what can be asked --
+
+    @property
+    def term(self) -> int:
+        """The current Raft term."""
+        return self._raft.term
+
+    @property
+    def leader(self) -> int:
+        """Who leads; 0: nobody that is known."""
+        return self._raft.leader
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this node leads, ready to serve or not."""
+        return self._raft.role is Role.LEADER
+
+    @property
+    def is_handing_over(self) -> bool:
+        """Whether a transfer of leadership is under way."""
+        return self._raft.transferee != NO_NODE
+
+    @property
+    def commit_index(self) -> int:
+        """The commit index as this node knows it."""
+        return self._raft.commit_index
+
+    @property
+    def applied_index(self) -> int:
+        """The last entry that the state machine has taken."""
+        return self._applied_index
+
+    @property
+    def last_entry(self) -> Ticket:
+        """Where this node's log ends."""
+        return Ticket(self._raft.log.last_term(), self._raft.last_index)
+
+    @property
+    def trail_first(self) -> int:
+        """Where the newest entries begin that are kept for peers that were away for a moment; see `compaction.Trail`."""
+        return self._trail.first
+
+    @property
+    def is_only_voter(self) -> bool:
+        """Whether this node decides alone."""
+        return self.record.conf_state.voters == (self._raft_id,)
+
+    def matches(self) -> dict[int, int]:
+        """Return how far each member's log is known to be; empty if this node does not lead."""
+        if self._raft.role is not Role.LEADER:
+            return {}
+        return {peer: progress.match for peer, progress in self._raft.tracker.progress.items()}
+
+    def active_matches(self) -> list[int]:
+        """Return how far the log of each other member is that was heard of lately."""
+        if self._raft.role is not Role.LEADER:
+            return []
+        members = self._raft.tracker.progress.items()
+        return [progress.match for peer, progress in members if peer != self._raft_id and progress.recently_active]
+
+    def peers_in_snapshot(self) -> list[int]:
+        """Return the members that are being sent a snapshot."""
+        if self._raft.role is not Role.LEADER:
+            return []
+        return [peer for peer, progress in self._raft.tracker.progress.items() if progress.pending_snapshot]
+
+    def has_lease(self) -> bool:
+        """Tell whether what this node has applied is all that anybody has been told of; see `Replica.has_lease`."""
+        raft = self._raft
+        return (
+            self.standing is Standing.LEADER
+            and not raft.has_sent_timeout_now
+            and self._applied_index >= raft.log.committed
+            and (self._clock() < self._lease.until or raft.tracker.is_singleton)
+        )
+
+    # -- proposing --
+
+    def propose(self, data: bytes) -> Ticket:
+        """Queue an entry for this turn's batch; see `Replica.propose`."""
+        if self.standing is not Standing.LEADER:
+            raise NotLeader("this node does not lead")
+        raft = self._raft
+        index = raft.last_index + len(self._queue) + 1
+        size = len(data)
+        if (
+            raft.uncommitted_bytes + self._queued_bytes + size > UNCOMMITTED_BYTES_MAX
+            or index - self._applied_index > UNCOMMITTED_ENTRIES_MAX
+        ):
+            raise Overloaded("too many writes wait to be committed")
+        self._queue.append(data)
+        self._queued_bytes += size
+        self.schedule()
+        return Ticket(raft.term, index)
+
+    def propose_change(self, change: ConfChangeV2) -> Ticket:
+        """Append a membership change.
+
+        Raises:
+            NotLeader: this node does not lead; nothing was proposed.
+        """
+        if self.standing is not Standing.LEADER:
+            raise NotLeader("this node does not lead")
+        self._flush()
+        try:
+            index = self._raft.propose_conf_change(change)
+        except ProposalDropped as dropped:
+            raise NotLeader(str(dropped)) from dropped
+        self.schedule()
+        return Ticket(self._raft.term, index)
+
+    @property
+    def may_change(self) -> bool:
+        """Whether a membership change may be proposed: none is under way."""
+        return self._raft.pending_conf_index <= self._applied_index
+
+    def has_changed(self, ticket: Ticket) -> bool:
+        """Tell whether the membership change proposed under a ticket has been applied."""
+        return ticket == self._last_change
+
+    # -- reading --
+
+    async def read_barrier(self) -> int:
+        """Wait until the state is as new as anything that was acknowledged; see `Replica.read_barrier`."""
+        if self.has_lease():
+            return self._applied_index
+        if self.is_halted:
+            raise NoQuorum("this node takes no part in the cluster")
+        try:
+            async with asyncio.timeout(READ_SECONDS_MAX):
+                answer = self._rounds.join()
+                self.schedule()
+                index = await answer
+                await self.watch.until(lambda: self._applied_index >= index, timeout_seconds=READ_SECONDS_MAX)
+        except TimeoutError:
+            raise NoQuorum("no leader has confirmed in time") from None
+        return self._applied_index
+
+    def _ask_read_index(self, context: int) -> None:
+        self._raft.read_index(context)
+
+    # -- leadership --
+
+    def transfer(self, to: int) -> None:
+        """Begin to hand leadership to a voter. Proposals are refused until it leads, or has failed to."""
+        self._flush()
+        self._raft.transfer_leader(to)
+        self._settle_standing()
+        self.schedule()
+
+    def resign(self) -> None:
+        """Give up leadership, and say so: the lease is over."""
+        self._flush()
+        self._raft.resign()
+        self._settle_standing()
+        self.schedule()
+
+    def peer_lost(self, peer: int) -> None:
+        """Take in that a peer's connection broke or was refused: its process may be gone."""
+        if peer == self._raft.leader:
+            self._raft.leader_connection_lost()
+        self._raft.report_unreachable(peer)
+        self.snapshot_failed(peer)
+
+    def snapshot_failed(self, peer: int) -> None:
+        """Take in that a peer will not get the snapshot that it was offered."""
+        self._raft.report_snapshot(peer, ok=False)
+        self.schedule()
+
+    # -- time and messages --
+
+    def tick(self, late_seconds: float) -> None:
+        """Let one tick pass, that comes so much later than planned."""
+        if self.is_halted:
+            return
+        raft = self._raft
+        is_stalled = late_seconds > self._timing.election_seconds / 2
+        if is_stalled:
+            # This node's own stall is no evidence against the leader: what it said meanwhile is still to be read.
+            raft.handicap_ticks = ELECTION_TICKS
+            log.warning("the event loop was busy for too long", extra={"late_seconds": round(late_seconds, 3)})
+        elif raft.election_elapsed == 0:
+            raft.handicap_ticks = 0  # the leader was heard, or there is a new one
+        raft.tick()
+        if self.is_only_voter and raft.leader == NO_NODE:
+            raft.campaign()  # alone, it need not wait for anybody to be heard
+        self._rounds.ask_again(at_once=False)
+        if not is_stalled:
+            self._watch_disk()
+        self.schedule()
+
+    def receive(self, peer: int, messages: Iterable[Message]) -> None:
+        """Take in what a peer says; what it may not say, or says for somebody else, is dropped."""
+        self._inbox += [m for m in messages if m.source == peer and m.kind in _FROM_NETWORK]
+        self.schedule()
+
+    def schedule(self) -> None:
+        """Have a turn, after everything that is already waiting on the event loop."""
+        if not self._is_scheduled and not self.is_halted:
+            self._is_scheduled = True
+            self._loop.call_soon(self._turn)
+
+    # -- one turn --
+
+    def _turn(self) -> None:
+        self._is_scheduled = False
+        if self.is_halted:
+            return
+        try:
+            self._flush()
+            self._step_received()
+            self._rounds.advance()
+            self._perform(self._raft.ready())
+            self._settle_standing()
+        except CorruptLog as error:
+            log.critical("the log contradicts what this node has promised", extra={"reason": str(error)})
+            self.halt(f"the log is damaged: {error}")
+        except Exception as error:  # the edge of the loop: a node that cannot go on must say so, not hang
+            log.exception("this node cannot go on")
+            self.halt(f"cannot go on: {error}")
+        else:
+            if self._queue or self._inbox or self._raft.has_ready():
+                self.schedule()
+        self.watch.look()
+
+    def _flush(self) -> None:
+        """Append what was proposed since the last turn."""
+        if not self._queue:
+            return
+        datas, self._queue, self._queued_bytes = self._queue, [], 0
+        try:
+            self._raft.propose(datas)
+        except ProposalDropped as dropped:
+            # Their tickets are settled like those of any other entry that was never appended: by what comes there.
+            log.warning("proposals were dropped", extra={"reason": str(dropped), "count": len(datas)})
+
+    def _step_received(self) -> None:
+        received, self._inbox = self._inbox, []
+        raft = self._raft
+        has_heard_back = False
+        for message in received:
+            if message.kind is MessageKind.HEARTBEAT_RESPONSE:
+                has_heard_back = True
+            elif message.kind is MessageKind.SNAPSHOT:
+                self._snapshot_source = message.source
+            try:
+                raft.step(message)
+            except StepError as error:
+                log.debug("dropped a message", extra={"peer": message.source, "reason": str(error)})
+        if has_heard_back and raft.role is Role.LEADER and raft.term == self._leading_term:
+            self._lease.confirmed(raft.confirmed_sequence)
+
+    def _perform(self, ready: Ready) -> None:
+        for event in ready.events:
+            self._log_event(event)
+        if ready.soft is not None:
+            self._soft_changed(ready.soft)
+        raft = self._raft
+        if raft.role is Role.LEADER:
+            if raft.term != self._leading_term:
+                self._leading_term = raft.term
+                self._lease.reset()
+            # Before they leave, so that a lease counts from too early rather than too late.
+            self._lease.sent(raft.heartbeat_sequence, self._clock())
+        self._send_all(ready.messages)
+        if ready.append is not None:
+            self._append(ready.append)
+        if ready.apply is not None:
+            self._apply(ready.apply)
+        for read in ready.reads:
+            self._rounds.answered(read.context, read.index)
+
+    def _soft_changed(self, soft: SoftState) -> None:
+        if soft.role is not Role.LEADER:
+            self._lease.reset()
+            self._settle_standing()  # before anything that another leader has decided is applied
+        self._observer.leader_changed(soft.leader)
+        if soft.leader != NO_NODE:
+            self._rounds.ask_again(at_once=True)
+
+    @staticmethod
+    def _log_event(event: Event) -> None:
+        if isinstance(event, BecameLeader):
+            log.info("leads", extra={"raft_term": event.term})
+        elif isinstance(event, BecameFollower) and event.leader != NO_NODE:
+            log.debug("follows", extra={"raft_term": event.term, "leader": event.leader})
+
+    # -- sending --
+
+    def _send_all(self, messages: Sequence[Message]) -> None:
+        control: dict[int, list[Message]] = {}
+        for message in messages:
+            if message.kind is MessageKind.APPEND:
+                if not self._send(message.to, Lane.BULK, Messages([message])):
+                    self._raft.report_unreachable(message.to)
+            elif message.kind is MessageKind.SNAPSHOT:
+                if not self._send(message.to, Lane.BULK, Messages([message])):
+                    self._raft.report_snapshot(message.to, ok=False)
+            else:
+                control.setdefault(message.to, []).append(message)
+        for peer, batch in control.items():
+            for start in range(0, len(batch), MESSAGES_IN_FRAME_MAX):
+                self._send(peer, Lane.CONTROL, Messages(batch[start : start + MESSAGES_IN_FRAME_MAX]))
+
+    # -- writing --
+
+    def _append(self, job: AppendJob) -> None:
+        if self._installing is not None:
+            self._held.append(job)
+        elif job.snapshot is not None:
+            self._installing = job
+            self._observer.snapshot_received(job, self._snapshot_source)
+        else:
+            self._write(job)
+
+    def _write(self, job: AppendJob) -> None:
+        if job.entries:
+            self._trail.appended(job.entries[-1].index, (len(entry.data) for entry in job.entries))
+        generation, responses = self._generation, job.responses
+        self._writer.submit(append_record(job), lambda: self._durable(generation, responses))
+
+    def _durable(self, generation: int, responses: Sequence[Message]) -> None:
+        """Let out what promised that a job, and all before it, would be durable."""
+        if self.is_halted or generation != self._generation:
+            return
+        own = [message for message in responses if message.to == self._raft_id]
+        if len(own) < len(responses):
+            self._send_all([message for message in responses if message.to != self._raft_id])
+        self._inbox += own
+        self.schedule()
+
+    def snapshot_installed(self) -> None:
+        """Go on behind a snapshot that has replaced log and state."""
+        job = self._installing
+        assert job is not None, "no snapshot was being installed"
+        self._applied_index, self._applied_term = self._machine.applied
+        self._set_record(decode_record(self._machine.membership))
+        self._installing = None
+        self._write(structs.replace(job, snapshot=None))
+        held, self._held = self._held, []
+        for waiting in held:
+            self._append(waiting)
+
+    def abandon_snapshot(self) -> None:
+        """Begin anew from the disk, since a snapshot is not to be had: nothing was promised since it was offered."""
+
+        def begin() -> None:
+            if not self.is_halted and generation == self._generation:
+                self._begin()
+                self._settle_standing()
+                self.schedule()
+
+        generation = self._generation
+        self._writer.submit(Append(None, []), begin)  # behind all writes that are still under way
+
+    # -- applying --
+
+    def _apply(self, job: ApplyJob) -> None:
+        machine = self._machine
+        for entry in job.entries:
+            if entry.kind is EntryKind.NORMAL:
+                machine.apply(entry.index, entry.term, entry.data)
+            else:
+                self._apply_change(entry)
+            self._applied_index, self._applied_term = entry.index, entry.term
+        self._flush()  # answers may have led to proposals, whose indexes are given: before the core adds any of its own
+        for response in job.responses:
+            self._raft.step(response)
+
+    def _apply_change(self, entry: Entry) -> None:
+        change = decode_conf_change(entry)
+        if self._raft.role is Role.LEADER and removes(change, self._raft_id):
+            self._raft.resign()  # while it is still listened to, so that nobody waits for a timeout
+        try:
+            conf_state = self._raft.apply_conf_change(change)
+        except ConfChangeError as error:
+            # The same on every node: the entry has its index, and changes nothing.
+            log.warning("a membership change is impossible", extra={"index": entry.index, "reason": str(error)})
+            record = self.record
+        else:
+            record = apply_change(self.record, change, conf_state)
+        self._machine.apply_membership(entry.index, entry.term, encode_record(record))
+        self._last_change = Ticket(entry.term, entry.index)
+        self._lease.void(self._raft.heartbeat_sequence)
+        self._set_record(record)
+        if removes(change, self._raft_id):
+            self.become_removed()
+
+    def _set_record(self, record: MembershipRecord) -> None:
+        self.record = record
+        self._observer.membership_changed(record)
+
+    # -- standing --
+
+    def _settle_standing(self) -> None:
+        """Tell the state machine what this node is, if that is not what it was."""
+        raft = self._raft
+        may_lead = raft.role is Role.LEADER and raft.transferee == NO_NODE and not self.fault and not self.is_halted
+        if self.standing is Standing.REMOVED or (self.standing is Standing.FOLLOWER and not may_lead):
+            return
+        if self.standing is Standing.LEADER and not (may_lead and raft.term == self._standing_term):
+            self._change_standing(Standing.FOLLOWER)
+        if (
+            self.standing is Standing.FOLLOWER
+            and may_lead
+            and self._applied_term == raft.term
+            and self._applied_index == raft.last_index
+        ):
+            self._change_standing(Standing.LEADER)
+
+    _standing_term = 0
+
+    def _change_standing(self, standing: Standing) -> None:
+        self.standing, self._standing_term = standing, self._raft.term
+        self._machine.standing_changed(standing, self._raft.term)
+        self._observer.standing_changed(standing)
+
+    # -- the disk, and the end --
+
+    def _watch_disk(self) -> None:
+        pending = self._writer.oldest_pending_seconds(self._clock())
+        if pending > self._timing.fence_seconds:
+            if not self.fault:
+                log.error("the disk does not answer", extra={"seconds": round(pending, 1)})
+                self._has_disk_stalled = True
+                self.fault = "the disk has owed an answer for too long"
+                self.resign()
+        elif self._has_disk_stalled:
+            log.info("the disk answers again")
+            self._has_disk_stalled = False
+            self.fault = ""
+
+    def disk_failed(self, text: str, is_final: bool) -> None:
+        """Take in what the writer says: no room, or room again (no text), or that it has failed for good."""
+        if is_final:
+            log.critical("the disk failed", extra={"reason": text})
+            self.halt(text)
+        elif text:
+            log.error("the disk is full", extra={"reason": text})
+            self.fault = text
+            self.resign()
+        else:
+            log.info("the disk has room again")
+            self.fault = ""
+            self.schedule()
+
+    def become_removed(self) -> None:
+        """Take no part any more: this node has been removed."""
+        if self.standing is not Standing.REMOVED:
+            self.halt("this node has been removed from the cluster")
+            self._change_standing(Standing.REMOVED)
+
+    def halt(self, fault: str) -> None:
+        """End this node's part in the cluster: say that it leads no more, and do nothing from now on."""
+        if self.is_halted:
+            return
+        self.fault = fault
+        self._raft.resign()
+        self._send_all([m for m in self._raft.ready().messages if m.kind is MessageKind.RESIGNED])
+        self.is_halted = True
+        self._settle_standing()
+        self._end_waiting(fault)
+
+    def close(self) -> None:
+        """Do nothing from now on; everybody who waits hears of it."""
+        self.is_halted = True
+        self._end_waiting("this node is stopping")
+
+    def _end_waiting(self, text: str) -> None:
+        self._rounds.close(NoQuorum(text))
+        self.watch.close(NotLeader(text))
+
+
+def removes(change: ConfChangeV2, raft_id: int) -> bool:
+    """Tell whether a change removes a member."""
+    return any(single.kind is ConfChangeKind.REMOVE and single.node == raft_id for single in change.changes)

@@ -1,0 +1,187 @@
+"""What a node hears from its peers, sorted to whoever it concerns; and what it sends, to whom.
+
+It knows each peer by its member record: who may connect, where to dial, who is told that it has been removed. A frame of
+a peer that is no member (any more) is not looked at.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from conclave.cluster.asking import Asks
+from conclave.cluster.driver import Driver
+from conclave.cluster.errors import JoinRefused
+from conclave.cluster.frames import (
+    Announce,
+    Answer,
+    ChunkReply,
+    ChunkRequest,
+    Forward,
+    Frame,
+    Lane,
+    Messages,
+    Refusal,
+    Service,
+)
+from conclave.cluster.join import check_address
+from conclave.cluster.membership import MembershipRecord
+from conclave.cluster.replica import Standing
+from conclave.cluster.roster import Roster
+from conclave.cluster.transfer import SnapshotReceiver, SnapshotSender
+from conclave.cluster.transport import Admittance, PeerAddress, Reply, Transport
+
+log = logging.getLogger(__name__)
+
+REMOVED_TEXT: Final = "this node has been removed from the cluster"
+
+Handler = Callable[[bytes, str], Awaitable[bytes]]
+
+
+class Links:
+    """The receiving side of one node's transport (`transport.Receiver`).
+
+    Args:
+        raft_id: this node.
+        transport: the way to the peers; started and closed by its owner.
+        roster: who is a member.
+        driver: takes Raft messages.
+        asks: takes answers, and serves questions.
+        sender, receiver: of snapshots.
+        handlers: what answers the questions of each service.
+        announcement: what this node says about itself.
+        clock: seconds, monotone.
+    """
+
+    def __init__(
+        self,
+        raft_id: int,
+        *,
+        transport: Transport,
+        roster: Roster,
+        driver: Driver,
+        asks: Asks,
+        sender: SnapshotSender,
+        receiver: SnapshotReceiver,
+        handlers: dict[Service, Handler],
+        announcement: Callable[[], Announce],
+        clock: Callable[[], float],
+    ) -> None:
+        self._raft_id = raft_id
+        self._transport = transport
+        self._roster = roster
+        self._driver = driver
+        self._asks = asks
+        self._sender = sender
+        self._receiver = receiver
+        self._handlers = handlers
+        self._announcement = announcement
+        self._clock = clock
+        self._asked_at: dict[int, float] = {}
+        self._refused: set[int] = set()
+
+    # -- who belongs --
+
+    def set_members(self, record: MembershipRecord) -> None:
+        """Be connected to these members, and tell those that were removed."""
+        self._roster.set_record(record)
+        peers: dict[int, PeerAddress] = {}
+        for member in record.members:
+            if member.raft_id == self._raft_id:
+                continue
+            try:
+                host, port = check_address(member.cluster_address)
+            except JoinRefused as error:
+                log.warning("a member has no usable address", extra={"node_id": member.node_id, "reason": str(error)})
+            else:
+                peers[member.raft_id] = PeerAddress(host, port, member.incarnation)
+        self._transport.set_peers(peers)
+        for removed in set(record.removed) - self._refused:
+            self._refused.add(removed)
+            self._transport.refuse(removed, Refusal.REMOVED, REMOVED_TEXT)
+
+    def announce(self) -> None:
+        """Tell every peer about this node."""
+        frame = self._announcement()
+        self._roster.announced(self._raft_id, frame)
+        for member in self._roster.record.members:
+            if member.raft_id != self._raft_id:
+                self._transport.send(member.raft_id, Lane.CONTROL, frame)
+
+    def chunk_requested_at(self, peer: int) -> float:
+        """Return when a peer has last asked for a part of a snapshot; 0.0: never."""
+        return self._asked_at.get(peer, 0.0)
+
+    # -- transport.Receiver --
+
+    def admit(self, raft_id: int, incarnation: bytes) -> Admittance:
+        """See `transport.Receiver`."""
+        record = self._roster.record
+        if raft_id in record.removed:
+            return Admittance(Refusal.REMOVED, REMOVED_TEXT)
+        member = record.member(raft_id)
+        if member is None:
+            return Admittance(Refusal.UNKNOWN_MEMBER, "this node does not know that member")
+        if member.incarnation != incarnation:
+            return Admittance(Refusal.WRONG_INCARNATION, "the data directory is not the one that joined")
+        return Admittance()
+
+    def frame_received(self, peer: int, frame: Frame, reply: Reply) -> None:
+        """See `transport.Receiver`."""
+        if self._roster.record.member(peer) is None:
+            return
+        self._roster.heard(peer, self._clock())
+        match frame:
+            case Messages(messages):
+                self._driver.receive(peer, messages)
+            case Forward():
+                self._asks.serve(frame, reply, self._answerer(peer, frame))
+            case Answer():
+                self._asks.answered(peer, frame)
+            case Announce():
+                self._roster.announced(peer, frame)
+            case ChunkRequest():
+                self._chunk_requested(peer, frame, reply)
+            case ChunkReply():
+                self._receiver.reply_received(peer, frame)
+            case _:
+                log.debug("a frame out of place", extra={"peer": peer})
+
+    def peer_connected(self, peer: int, lane: Lane) -> None:
+        """See `transport.Receiver`."""
+        if lane is Lane.CONTROL:
+            self._transport.send(peer, lane, self._announcement())
+
+    def peer_disconnected(self, peer: int, lane: Lane) -> None:
+        """See `transport.Receiver`."""
+        if lane is Lane.BULK:
+            self._asks.broken(peer)
+        self._driver.peer_lost(peer)
+
+    def peer_refused(self, peer: int, refusal: Refusal, text: str) -> None:
+        """See `transport.Receiver`."""
+        if refusal is Refusal.REMOVED:
+            log.warning("a peer says that this node has been removed", extra={"peer": peer})
+            self._driver.become_removed()
+        elif refusal is not Refusal.UNKNOWN_MEMBER:
+            log.warning("a peer refuses this node", extra={"peer": peer, "refusal": refusal.name, "reason": text})
+
+    # -- questions --
+
+    def _answerer(self, peer: int, frame: Forward) -> Callable[[bytes], Awaitable[bytes]] | None:
+        """Return what answers a question; None if this node does not lead the term that it was meant for."""
+        driver = self._driver
+        handler = self._handlers.get(frame.service)
+        member = self._roster.record.member(peer)
+        if driver.standing is not Standing.LEADER or frame.term != driver.term or handler is None or member is None:
+            return None
+        return lambda body: handler(body, member.node_id)
+
+    def _chunk_requested(self, peer: int, frame: ChunkRequest, reply: Reply) -> None:
+        self._asked_at[peer] = self._clock()
+
+        def answered(chunk: ChunkReply) -> None:
+            if not chunk.chunk:
+                self._driver.snapshot_failed(peer)  # it will be offered another one
+            reply(chunk)
+
+        self._sender.requested(frame, answered)

@@ -1,0 +1,153 @@
+"""Changing who belongs to the cluster: what only a leader may do, one change at a time.
+
+Each change is one entry that carries the member it is about, and is done when this node has applied it. Whoever asks hears
+of it then; if leadership is lost meanwhile, he hears that, and that it may have happened. Asking again is safe: a node that
+was added and never got its ticket gets another one, and removing a member that is gone says so.
+
+What may join is decided in `join.py`, who is promoted in `autopilot.py`, what a record looks like in `membership.py`.
+"""
+
+import asyncio
+import datetime as dt
+import logging
+import secrets
+from typing import Final
+
+from conclave.cluster.autopilot import choose_promotion
+from conclave.cluster.certificates import sign_request
+from conclave.cluster.driver import Driver
+from conclave.cluster.errors import NoQuorum, NotLeader, RemovalRefused
+from conclave.cluster.join import Admission, decide_admission
+from conclave.cluster.membership import Identity, Member, change_for, encode_record
+from conclave.cluster.raft import ConfChangeKind
+from conclave.cluster.replica import JoinTicket
+from conclave.cluster.roster import Roster
+
+log = logging.getLogger(__name__)
+
+CHANGE_SECONDS_MAX: Final = 10.0
+"""How long a membership change may take, and how long it may have to wait for the one before."""
+
+
+class Members:
+    """The membership operations of one node.
+
+    Args:
+        identity: of this node.
+        driver: puts changes into the log.
+        roster: who belongs now.
+    """
+
+    def __init__(self, identity: Identity, driver: Driver, roster: Roster) -> None:
+        self._identity = identity
+        self._driver = driver
+        self._roster = roster
+        self._turn = asyncio.Lock()  # a change is decided on what the one before has left
+
+    async def admit(
+        self,
+        *,
+        node_id: str,
+        cluster_address: str,
+        request_pem: bytes,
+        incarnation: bytes,
+        is_voter: bool,
+        authority_key_pem: bytes,
+    ) -> JoinTicket:
+        """Add a node as a learner and return its ticket; see `replica.Membership.admit`.
+
+        Raises:
+            NoQuorum: it was not confirmed in time; it may still happen, and may be asked for again.
+        """
+        async with self._turn:
+            self._check_leads()
+            admission, member = decide_admission(
+                self._driver.record,
+                node_id=node_id,
+                cluster_address=cluster_address,
+                incarnation=incarnation,
+                has_taken_part=self._has_taken_part(node_id),
+            )
+            raft_id = member.raft_id if member is not None else new_raft_id()
+            identity = self._identity
+            certificate_pem = sign_request(
+                request_pem,
+                cluster_id=identity.cluster_id,
+                raft_id=raft_id,
+                node_id=node_id,
+                authority_pem=identity.authority_pem,
+                authority_key_pem=authority_key_pem,
+                now=dt.datetime.now(dt.UTC),
+            )
+            if admission is Admission.ADD:
+                new = Member(raft_id, node_id, cluster_address, "", incarnation, is_voter)
+                await self._change(ConfChangeKind.ADD_LEARNER, new)
+                log.info("added a node", extra={"node_id": node_id, "raft_id": raft_id})
+            record = encode_record(self._driver.record)
+            return JoinTicket(identity.cluster_id, raft_id, certificate_pem, identity.authority_pem, record)
+
+    async def remove(self, node_id: str) -> bool:
+        """Remove a member; see `replica.Membership.remove`.
+
+        Raises:
+            RemovalRefused: it is the only voter.
+            NoQuorum: it was not confirmed in time; it may still happen.
+        """
+        async with self._turn:
+            self._check_leads()
+            record = self._driver.record
+            member = record.named(node_id)
+            if member is None:
+                return False
+            if record.conf_state.voters == (member.raft_id,):
+                raise RemovalRefused(f"node {node_id!r} is the only voter of this cluster and cannot be removed")
+            await self._change(ConfChangeKind.REMOVE, member)
+            log.info("removed a node", extra={"node_id": node_id, "raft_id": member.raft_id})
+            return True
+
+    async def promote(self, now: float) -> None:
+        """Make the learner a voter that autopilot has chosen, if there is one."""
+        async with self._turn:
+            self._check_leads()
+            observations = self._roster.observations(now)
+            raft_id = choose_promotion(self._roster.rules, observations, commit=self._driver.commit_index)
+            member = self._driver.record.member(raft_id)
+            if member is not None:
+                await self._change(ConfChangeKind.ADD_VOTER, member)
+                log.info("promoted a node to a voter", extra={"node_id": member.node_id, "raft_id": raft_id})
+
+    async def correct_addresses(self) -> None:
+        """Record the addresses of a member that says it has others than the log knows."""
+        async with self._turn:
+            self._check_leads()
+            member = self._roster.changed_member()
+            if member is not None:
+                await self._change(ConfChangeKind.UPDATE, member)
+                address = member.cluster_address
+                log.info("a node has a new address", extra={"node_id": member.node_id, "cluster_address": address})
+
+    def _check_leads(self) -> None:
+        if not self._driver.is_leader:
+            raise NotLeader("this node does not lead")
+
+    def _has_taken_part(self, node_id: str) -> bool:
+        member = self._driver.record.named(node_id)
+        return member is not None and self._driver.matches().get(member.raft_id, 0) > 0
+
+    async def _change(self, kind: ConfChangeKind, member: Member) -> None:
+        driver, watch = self._driver, self._driver.watch
+        if not await watch.until(lambda: driver.may_change, timeout_seconds=CHANGE_SECONDS_MAX):
+            raise NoQuorum("another membership change does not come to its end")
+        ticket = driver.propose_change(change_for(kind, member))
+        is_settled = await watch.until(
+            lambda: driver.has_changed(ticket) or driver.term != ticket.term, timeout_seconds=CHANGE_SECONDS_MAX
+        )
+        if not is_settled:
+            raise NoQuorum("the membership change was not confirmed in time; it may still happen")
+        if not driver.has_changed(ticket):
+            raise NotLeader("leadership was lost; whether the membership has changed is for the next leader to say")
+
+
+def new_raft_id() -> int:
+    """Return a random id of 63 bits, never 0."""
+    return secrets.randbelow(2**63 - 1) + 1

@@ -1,0 +1,164 @@
+"""What one node knows of the others: who is a member (the log says so), and what each was last heard to say.
+
+From the two come the answers for operators (`peers`), for autopilot (`observations`) and for handing over
+(`successors`). It decides nothing and sends nothing; all times come in as arguments.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from conclave.cluster.autopilot import Observation, is_healthy
+from conclave.cluster.frames import Announce
+from conclave.cluster.membership import Member, MembershipRecord
+from conclave.cluster.replica import AutopilotRules, Peer
+
+
+class _Known:
+    """What was heard of one member; seconds of the monotone clock unless they say otherwise."""
+
+    __slots__ = ("announce", "healthy_since", "heard_at", "is_healthy", "match", "stable_since_ns")
+
+    def __init__(self) -> None:
+        self.announce: Announce | None = None
+        self.heard_at: float | None = None
+        self.match = 0
+        self.is_healthy = False
+        self.healthy_since = 0.0
+        self.stable_since_ns: int | None = None
+
+
+class Roster:
+    """The members as one node sees them.
+
+    Args:
+        raft_id: this node.
+        rules: when a member counts as healthy.
+    """
+
+    def __init__(self, raft_id: int, rules: AutopilotRules) -> None:
+        self.raft_id = raft_id
+        self.rules = rules
+        self.record = MembershipRecord()
+        self._known: dict[int, _Known] = {}
+
+    def set_record(self, record: MembershipRecord) -> None:
+        """Take in who is a member now; what was heard of others is forgotten."""
+        self.record = record
+        self._known = {member.raft_id: self._known.get(member.raft_id) or _Known() for member in record.members}
+
+    def heard(self, raft_id: int, now: float) -> None:
+        """Note that a member has said something."""
+        known = self._known.get(raft_id)
+        if known is not None:
+            known.heard_at = now
+
+    def announced(self, raft_id: int, announce: Announce) -> None:
+        """Keep what a member tells about itself."""
+        known = self._known.get(raft_id)
+        if known is not None:
+            known.announce = announce
+
+    def assess(self, matches: Mapping[int, int], commit: int, *, now: float, wall_clock_ns: int) -> None:
+        """Judge every member's health.
+
+        Args:
+            matches: how far each member's log is, as far as a leader knows; without it, what they said counts.
+            commit: the commit index.
+            now: of the monotone clock, seconds.
+            wall_clock_ns: the same moment as nanoseconds since 1970.
+        """
+        for raft_id, known in self._known.items():
+            if raft_id == self.raft_id:
+                known.heard_at = now
+            announced = known.announce.last_index if known.announce is not None else 0
+            known.match = matches.get(raft_id, announced)
+            contact = None if known.heard_at is None else now - known.heard_at
+            healthy = is_healthy(self.rules, match=known.match, commit=commit, last_contact_seconds=contact)
+            if healthy != known.is_healthy or known.stable_since_ns is None:
+                known.is_healthy = healthy
+                known.healthy_since = now
+                known.stable_since_ns = wall_clock_ns
+
+    def observations(self, now: float) -> list[Observation]:
+        """Return what autopilot judges by, as of the last `assess`."""
+        return [
+            Observation(
+                raft_id=member.raft_id,
+                is_voter=self.record.is_voter(member.raft_id),
+                may_vote=member.may_vote,
+                match=known.match,
+                last_contact_seconds=None if known.heard_at is None else now - known.heard_at,
+                healthy_seconds=now - known.healthy_since if known.is_healthy else 0.0,
+            )
+            for member in self.record.members
+            for known in (self._known[member.raft_id],)
+        ]
+
+    def successors(self, matches: Mapping[int, int], *, now: float, contact_seconds_max: float) -> Sequence[int]:
+        """Return who could lead instead of this node, best first: unsealed voters heard of lately, the newest log first."""
+        candidates = [
+            raft_id
+            for raft_id, known in self._known.items()
+            if raft_id != self.raft_id
+            and self.record.is_voter(raft_id)
+            and known.announce is not None
+            and known.announce.is_sealed is not True
+            and known.heard_at is not None
+            and now - known.heard_at <= contact_seconds_max
+        ]
+        # Unsealed before unknown: what never said that it is unsealed may be about to be.
+        return sorted(
+            candidates, key=lambda raft_id: (not self._is_unsealed(raft_id), -matches.get(raft_id, 0), raft_id)
+        )
+
+    def unsealed_successors(
+        self, matches: Mapping[int, int], *, now: float, contact_seconds_max: float
+    ) -> Sequence[int]:
+        """Return those of `successors` that have said that they are unsealed."""
+        found = self.successors(matches, now=now, contact_seconds_max=contact_seconds_max)
+        return [raft_id for raft_id in found if self._is_unsealed(raft_id)]
+
+    def _is_unsealed(self, raft_id: int) -> bool:
+        announce = self._known[raft_id].announce
+        return announce is not None and announce.is_sealed is False
+
+    def changed_member(self) -> Member | None:
+        """Return a member as it should be recorded, if what it says about its addresses differs from the record."""
+        for member in self.record.members:
+            announce = self._known[member.raft_id].announce
+            if announce is None or not announce.cluster_address:
+                continue
+            said = (announce.cluster_address, announce.api_address or member.api_address)
+            if said != (member.cluster_address, member.api_address):
+                return Member(member.raft_id, member.node_id, *said, member.incarnation, member.may_vote)
+        return None
+
+    def peers(self, leader: int, now: float) -> list[Peer]:
+        """Return all members in order of their node ids, as of the last `assess`."""
+        found = [self._peer(member, leader, now) for member in self.record.members]
+        return sorted(found, key=lambda peer: peer.node_id)
+
+    def peer(self, raft_id: int, leader: int, now: float) -> Peer | None:
+        """Return one member; None if it is none."""
+        member = self.record.member(raft_id)
+        return None if member is None else self._peer(member, leader, now)
+
+    def _peer(self, member: Member, leader: int, now: float) -> Peer:
+        known = self._known[member.raft_id]
+        said = known.announce
+        contact = None if known.heard_at is None else max(0.0, now - known.heard_at)
+        return Peer(
+            node_id=member.node_id,
+            raft_id=member.raft_id,
+            cluster_address=member.cluster_address,
+            api_address=(said.api_address if said is not None else "") or member.api_address,
+            is_voter=self.record.is_voter(member.raft_id),
+            is_leader=member.raft_id == leader,
+            is_sealed=said.is_sealed if said is not None else None,
+            version=said.version if said is not None else "",
+            hostname=said.hostname if said is not None else "",
+            last_index=known.match,
+            last_term=said.last_term if said is not None else 0,
+            last_contact_seconds=0.0 if member.raft_id == self.raft_id else contact,
+            is_healthy=known.is_healthy,
+            stable_since_ns=known.stable_since_ns,
+        )

@@ -6,14 +6,13 @@ with client() as vault:
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from typing import Any
 
 from conclave.core.contract import Auth, Operation, Response
 from conclave.core.errors import RequestError
 from conclave.core.outcomes import Outcome
-from conclave.core.services import Services
 from tests.fakes import FakeVault, data_of, started_vault
 
 
@@ -53,17 +52,6 @@ class Client:
     def new_token(self, **fields: Any) -> Auth:
         """Make a token and return its `auth` block."""
         return auth_of(self.write("auth/token/create", fields))
-
-    def work(self, step: Callable[[Services], int]) -> int:
-        """Run background steps until one finds nothing to do, each committed; return how many did something."""
-        count = 0
-        while True:
-            services = self.fake.services()
-            done = step(services)
-            self._loop.run_until_complete(self.fake.commit(services))
-            if not done:
-                return count
-            count += 1
 
 
 def auth_of(outcome: Outcome) -> Auth:

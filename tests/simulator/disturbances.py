@@ -28,11 +28,11 @@ def disturb(world: World) -> None:
 
 
 def _lose_disk(world: World, node: Node) -> None:
-    states = {other.raft.conf_state for other in world.nodes.values() if other.is_up}
-    state = node.raft.conf_state
-    is_stable = len(states) == 1 and not state.voters_outgoing
-    has_lost = any(world.nodes[member].is_lost for member in (*state.voters, *state.learners))
-    if is_stable and node.id in state.voters and len(state.voters) >= VOTERS_MIN and not has_lost:
+    state = max(world.nodes.values(), key=lambda other: other.applied).conf_at_applied
+    members = [world.nodes[member] for member in (*state.voters, *state.learners)]
+    # Nobody must lean on the disk of an earlier loss any more, not even somebody who is behind.
+    is_repaired = all(other.is_up and other.raft.conf_state == state for other in members) and not state.voters_outgoing
+    if is_repaired and node.id in state.voters and len(state.voters) >= VOTERS_MIN:
         world.note(f"lose disk {node.id}")
         world.lose(node)
 

@@ -122,6 +122,18 @@ def storage_answers_for_what_it_no_longer_holds() -> None:
     assert cluster[1].log.unstable.entries, "the last write is still under way"
 
 
+def commit_index_beyond_the_append() -> None:
+    """An append confirms less than a follower's log holds; the rest of that log is of a leader that lost its office."""
+    cluster = Cluster()
+    follower = cluster.members[1]
+    give_log(follower, 2, 2, 2)
+    committed = BASE_INDEX + 3
+
+    cluster.deliver(Message(MessageKind.APPEND, 1, 2, 3, 1, BASE_INDEX, committed, (Entry(2, BASE_INDEX + 1),)))
+
+    assert cluster[1].commit_index == BASE_INDEX + 1, "entries were committed that the leader may not have"
+
+
 HISTORIES: Final[tuple[Callable[[], None], ...]] = (
     removals_one_after_the_other,
     figure_eight,
@@ -129,4 +141,5 @@ HISTORIES: Final[tuple[Callable[[], None], ...]] = (
     vote_kept_on_stepping_down,
     promise_outlives_the_term,
     storage_answers_for_what_it_no_longer_holds,
+    commit_index_beyond_the_append,
 )

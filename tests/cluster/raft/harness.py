@@ -148,6 +148,10 @@ class Cluster:
     def __getitem__(self, member_id: int) -> Raft:
         return self.members[member_id].raft
 
+    def role(self, member_id: int) -> Role:
+        """Return what a member is now."""
+        return self[member_id].role
+
     def take(
         self, *kinds: MessageKind, to: int | None = None, source: int | None = None, of: int | None = None
     ) -> list[Message]:

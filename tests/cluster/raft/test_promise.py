@@ -70,7 +70,7 @@ def test_a_restarted_node_keeps_the_promise_that_it_may_have_given(trio: Cluster
 def test_nobody_campaigns_within_its_own_promise(trio: Cluster) -> None:
     trio[2].campaign()
 
-    assert trio[2].role is Role.FOLLOWER
+    assert trio.role(2) is Role.FOLLOWER
     assert trio.take(MessageKind.PRE_VOTE) == []
 
 
@@ -91,7 +91,7 @@ def test_the_hint_of_a_broken_connection_is_void_once_the_leader_is_heard_again(
 
     trio.tick(ELECTION_TICKS - 1, 2)
 
-    assert trio[2].role is Role.FOLLOWER
+    assert trio.role(2) is Role.FOLLOWER
 
 
 def test_a_resigned_leader_may_be_replaced_at_once(trio: Cluster) -> None:
@@ -101,7 +101,7 @@ def test_a_resigned_leader_may_be_replaced_at_once(trio: Cluster) -> None:
     trio.tick(1, 2)
     trio.settle()
 
-    assert trio[2].role is Role.LEADER
+    assert trio.role(2) is Role.LEADER
 
 
 def test_a_resignation_by_somebody_else_ends_nothing(trio: Cluster) -> None:
@@ -138,4 +138,4 @@ def test_a_leader_grants_no_pre_vote_however_long_it_has_led(trio: Cluster) -> N
 
         assert trio.take(MessageKind.PRE_VOTE_RESPONSE) == []
 
-    assert trio[1].role is Role.LEADER
+    assert trio.role(1) is Role.LEADER

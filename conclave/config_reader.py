@@ -63,17 +63,18 @@ class Loaded(Struct, frozen=True):
     warnings: tuple[str, ...]
 
 
-def load(paths: Sequence[Path], environment: Mapping[str, str]) -> Loaded:
+def load(paths: Sequence[Path], environment: Mapping[str, str], base: ServerConfig | None = None) -> Loaded:
     """Read configuration files, or folders of them, and lay the environment over them.
 
     Args:
         paths: files, or folders whose `.hcl` and `.json` files are read in order of their names.
         environment: of the process.
+        base: what holds where nothing else is said.
 
     Raises:
         ConfigError: a file cannot be read, a value is wrong, or there is no storage or listener.
     """
-    reader = _Reader()
+    reader = _Reader({} if base is None else structs.asdict(base))
     for file in _files(paths):
         reader.read(file)
     reader.overlay(environment)
@@ -107,9 +108,9 @@ def _text(file: Path) -> str:
 class _Reader:
     """What has been read so far: values of `ServerConfig` by field name, and warnings."""
 
-    def __init__(self) -> None:
+    def __init__(self, values: dict[str, Any]) -> None:
         self.warnings: list[str] = []
-        self._values: dict[str, Any] = {}
+        self._values = values
         self._source = ""
 
     def read(self, file: Path) -> None:

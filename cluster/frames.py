@@ -51,7 +51,6 @@ class Refusal(IntEnum):
     WRONG_CLUSTER = 2
     WRONG_NODE = 3
     WRONG_INCARNATION = 4
-    UNKNOWN_MEMBER = 5  # perhaps it has been added and this node does not know yet: try again
     REMOVED = 6  # for good: ids are never used again
 
 

@@ -1,7 +1,12 @@
 """What a node hears from its peers, sorted to whoever it concerns; and what it sends, to whom.
 
-It knows each peer by its member record: who may connect, where to dial, who is told that it has been removed. A frame of
-a peer that is no member (any more) is not looked at.
+It knows each peer by its member record: where to dial, which data directory is expected, who is told that it has been
+removed. Two things follow from the record being behind now and then:
+
+* A peer that the record does not know, but whose certificate says that it was admitted, may connect; of what it says only
+  Raft messages are looked at, for "servers process incoming RPC requests without consulting their current configurations"
+  (Ongaro's dissertation, section 4.1): otherwise a node that was away could not vote for one that came meanwhile.
+* What is for a peer that cannot be dialed (it is not known, or has moved) goes back on the connection that it has dialed.
 """
 
 import logging
@@ -78,6 +83,7 @@ class Links:
         self._clock = clock
         self._asked_at: dict[int, float] = {}
         self._refused: set[int] = set()
+        self._back: dict[int, Reply] = {}
 
     # -- who belongs --
 
@@ -99,6 +105,17 @@ class Links:
             self._refused.add(removed)
             self._transport.refuse(removed, Refusal.REMOVED, REMOVED_TEXT)
 
+    def send(self, peer: int, lane: Lane, frame: Frame) -> bool:
+        """Send a frame; False if it was dropped."""
+        if self._transport.send(peer, lane, frame):
+            return True
+        back = self._back.get(peer) if lane is Lane.CONTROL else None
+        if back is None:
+            return False
+        if not back(frame):
+            self._back.pop(peer, None)
+        return True
+
     def announce(self) -> None:
         """Tell every peer about this node."""
         frame = self._announcement()
@@ -119,20 +136,24 @@ class Links:
         if raft_id in record.removed:
             return Admittance(Refusal.REMOVED, REMOVED_TEXT)
         member = record.member(raft_id)
-        if member is None:
-            return Admittance(Refusal.UNKNOWN_MEMBER, "this node does not know that member")
-        if member.incarnation != incarnation:
+        if member is not None and member.incarnation != incarnation:
             return Admittance(Refusal.WRONG_INCARNATION, "the data directory is not the one that joined")
         return Admittance()
 
     def frame_received(self, peer: int, frame: Frame, reply: Reply) -> None:
         """See `transport.Receiver`."""
-        if self._roster.record.member(peer) is None:
-            return
-        self._roster.heard(peer, self._clock())
+        if isinstance(frame, Messages):
+            self._driver.receive(peer, frame.messages)
+            if not self._transport.is_connected(peer, Lane.CONTROL):
+                self._back[peer] = reply
+        if self._roster.record.member(peer) is not None:
+            self._roster.heard(peer, self._clock())
+            self._sort(peer, frame, reply)
+
+    def _sort(self, peer: int, frame: Frame, reply: Reply) -> None:
         match frame:
-            case Messages(messages):
-                self._driver.receive(peer, messages)
+            case Messages():
+                pass
             case Forward():
                 self._asks.serve(frame, reply, self._answerer(peer, frame))
             case Answer():
@@ -162,7 +183,7 @@ class Links:
         if refusal is Refusal.REMOVED:
             log.warning("a peer says that this node has been removed", extra={"peer": peer})
             self._driver.become_removed()
-        elif refusal is not Refusal.UNKNOWN_MEMBER:
+        else:
             log.warning("a peer refuses this node", extra={"peer": peer, "refusal": refusal.name, "reason": text})
 
     # -- questions --

@@ -129,11 +129,14 @@ class LoopbackTransport:
                 if self.receiver is not None:
                     self.receiver.peer_disconnected(peer, lane)
 
-    def carry(self, to: int, frame: Frame) -> None:
-        """Put a frame on its way."""
+    def carry(self, to: int, frame: Frame) -> bool:
+        """Put a frame on its way; False if nobody is there any more. What a cut swallows looks sent."""
+        if to not in self._network.nodes:
+            return False
         if not self._network.is_cut(self.local.raft_id, to):
             loop = asyncio.get_running_loop()
             loop.call_later(self._network.latency_seconds, self._deliver, to, encode(frame))
+        return True
 
     def hear_refusal(self, peer: int, refusal: Refusal, text: str) -> None:
         """Pass a refusal on."""

@@ -9,6 +9,7 @@ is in its own file; `node.py` says what all of this is to the rooms above.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
@@ -43,6 +44,7 @@ SOURCE_LOST_SECONDS_MAX: Final = 1.0
 """How long the sender of a snapshot may be unconnected before its taker looks for another."""
 MEMBERSHIP_SECONDS_MAX: Final = 12.0
 """How long the next leader may take to remove the one before."""
+MEMBERSHIP_RETRY_SECONDS: Final = 0.02
 
 
 class Participation:
@@ -100,7 +102,7 @@ class Participation:
             log=log,
             machine=machine,
             writer=writer,
-            send=transport.send,
+            send=lambda peer, lane, frame: self.links.send(peer, lane, frame),  # noqa: PLW0108  # links come later
             take_snapshot=lambda index: self.sender.take(index_min=index),
             observer=self,
             clock=self._clock,
@@ -202,8 +204,13 @@ class Participation:
         if not self.driver.is_leader:
             raise NotLeader("this node does not lead")
         await self.step_down()
-        await self.ask(Service.MEMBERSHIP, node_id.encode(), timeout_seconds=MEMBERSHIP_SECONDS_MAX)
-        return True
+        async with asyncio.timeout(MEMBERSHIP_SECONDS_MAX):
+            while True:
+                # The next leader answers nothing before it has applied everything; asking again is safe.
+                with contextlib.suppress(NotLeader):
+                    await self.ask(Service.MEMBERSHIP, node_id.encode(), timeout_seconds=MEMBERSHIP_SECONDS_MAX)
+                    return True
+                await asyncio.sleep(MEMBERSHIP_RETRY_SECONDS)
 
     async def _answer_removal(self, body: bytes, asker: str) -> bytes:
         """Remove a node that has handed leadership over; only itself."""

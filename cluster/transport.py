@@ -56,7 +56,8 @@ INBOUND_CONNECTIONS_MAX: Final = 256
 TCP_USER_TIMEOUT_MILLISECONDS: Final = 2000
 """Unacknowledged data for this long breaks a connection, so that a vanished machine is noticed."""
 
-Reply = Callable[[Frame], object]
+Reply = Callable[[Frame], bool]
+"""Sends a frame back on the connection on which one came; False if that is gone."""
 
 
 class Local(Struct, frozen=True):

@@ -1,0 +1,244 @@
+"""Joining, promotion, removal and new addresses, between real nodes."""
+
+import asyncio
+
+import pytest
+
+from conclave.cluster.errors import JoinRefused, NotLeader, RemovalRefused
+from conclave.cluster.frames import Refusal
+from conclave.cluster.membership import decode_identity
+from conclave.cluster.replica import Standing
+from tests.cluster.cluster_of_nodes import Cluster, commit, commit_somewhere, is_settled, join, until
+
+
+def test_a_new_node_starts_detached_and_joins_as_a_learner() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        await commit(cluster.leader, b"one")
+        new = cluster.member("d")
+        await new.start()
+        assert new.node.standing is Standing.DETACHED
+
+        await join(new, cluster.leader, cluster.authority_key, is_voter=False)
+
+        await until(lambda: new.machine.datas == [b"one"] and is_settled(new, 3))
+        assert not new.node.is_joining
+        (peer,) = [peer for peer in new.node.peers() if peer.node_id == "d"]
+        assert not peer.is_voter
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_a_node_that_has_caught_up_is_promoted() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+
+        await cluster.add(cluster.member("d"))
+
+        await until(lambda: all(is_settled(m, 4) for m in cluster.members))
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_only_the_leader_admits_and_removes() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b")
+        new = cluster.member("c")
+        await new.start()
+
+        with pytest.raises(NotLeader):
+            await join(new, cluster.followers[0], cluster.authority_key)
+        with pytest.raises(NotLeader):
+            await cluster.members[1].node.remove("a")
+
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_a_node_id_is_taken_only_once() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b")
+        impostor = cluster.member("b")
+        await impostor.start()
+
+        with pytest.raises(JoinRefused, match="taken"):
+            await join(impostor, cluster.leader, cluster.authority_key)
+
+        assert impostor.node.standing is Standing.DETACHED
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_a_member_joins_no_other_cluster() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a")
+
+        with pytest.raises(JoinRefused):
+            cluster.leader.node.join_request()
+        with pytest.raises(JoinRefused):
+            await cluster.leader.node.bootstrap("another")
+
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_a_lost_ticket_is_given_again() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        new = cluster.member("d")
+        await new.start()
+        lost = new.node.join_request()
+        await cluster.leader.node.admit(
+            node_id=lost.node_id,
+            cluster_address=lost.cluster_address,
+            request_pem=lost.request_pem,
+            incarnation=lost.incarnation,
+            is_voter=True,
+            authority_key_pem=cluster.authority_key,
+        )
+
+        await join(new, cluster.leader, cluster.authority_key)
+
+        await until(lambda: is_settled(new, 4))
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_a_removed_node_learns_that_it_is_one() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        gone = cluster.followers[0]
+
+        assert await cluster.leader.node.remove(gone.name)
+
+        await until(lambda: gone.node.standing is Standing.REMOVED)
+        assert gone.machine.standings[-1][0] is Standing.REMOVED
+        assert decode_identity(gone.log.get_identity()).is_removed
+        assert not await cluster.leader.node.remove(gone.name)
+        await commit(cluster.leader, b"after")
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_a_node_removed_while_it_was_down_learns_it_when_it_comes_back_and_stays_removed() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        gone = cluster.followers[0]
+        await gone.node.stop()
+        assert await cluster.leader.node.remove(gone.name)
+        term = cluster.leader.node.term
+
+        await gone.restart()
+        await until(lambda: gone.node.standing is Standing.REMOVED)
+        await gone.node.stop()
+        await gone.restart()
+
+        assert gone.node.standing is Standing.REMOVED
+        assert cluster.leader.node.term == term
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_a_leader_that_is_to_be_removed_hands_over_and_is_removed_by_the_next() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        gone = cluster.leader
+
+        assert await gone.node.remove(gone.name)
+
+        await until(lambda: gone.node.standing is Standing.REMOVED)
+        cluster.members.remove(gone)
+        leader = await commit_somewhere(cluster, b"after")
+        assert sorted(peer.node_id for peer in leader.node.peers()) == sorted(m.name for m in cluster.members)
+        await gone.node.stop()
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_the_only_voter_is_not_removed() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a")
+
+        with pytest.raises(RemovalRefused):
+            await cluster.leader.node.remove("a")
+
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_the_only_voter_leads_again_after_stepping_down() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a")
+        await cluster.leader.node.step_down()
+
+        await until(lambda: bool(cluster.leaders()))
+
+        await commit(cluster.leader, b"one")
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_the_leader_knows_what_its_members_say_about_themselves() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        leader = cluster.leader
+        cluster.followers[0].announce(is_sealed=True)
+        sealed = cluster.followers[0].name
+
+        await until(lambda: any(peer.is_sealed for peer in leader.node.peers()))
+
+        peers = {peer.node_id: peer for peer in leader.node.peers()}
+        assert [name for name, peer in peers.items() if peer.is_sealed] == [sealed]
+        assert all(peer.version == "0.1.0" and peer.hostname == name for name, peer in peers.items())
+        assert peers[sealed].api_address.startswith("http://127.0.0.1:")
+        assert [name for name, peer in peers.items() if peer.is_leader] == [leader.name]
+        await until(lambda: all(peer.is_healthy for peer in leader.node.peers()))
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_a_node_that_comes_back_with_another_address_is_recorded_under_it() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        moved = cluster.followers[0]
+        await moved.node.stop()
+        moved.address = "127.0.0.1:21099"
+
+        await moved.restart()
+
+        def is_known() -> bool:
+            peers = {peer.node_id: peer.cluster_address for peer in cluster.leader.node.peers()}
+            return peers[moved.name] == "127.0.0.1:21099"
+
+        await until(is_known)
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_a_refusal_other_than_removal_changes_nothing() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b")
+        follower = cluster.followers[0]
+        transport = cluster.network.nodes[cluster.leader.raft_id]
+
+        transport.refuse(follower.raft_id, Refusal.WRONG_INCARNATION, "not you")
+
+        await commit(cluster.leader, b"one")
+        await until(lambda: follower.machine.datas == [b"one"])
+        assert follower.node.standing is Standing.FOLLOWER
+        await cluster.stop()
+
+    asyncio.run(play())

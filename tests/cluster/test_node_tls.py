@@ -1,0 +1,76 @@
+"""Three nodes over real TLS connections on loopback sockets."""
+
+import asyncio
+import socket
+
+from conclave.cluster.certificates import client_context, server_context
+from conclave.cluster.membership import Identity
+from conclave.cluster.node import TransportFactory
+from conclave.cluster.replica import Standing
+from conclave.cluster.transport import Local, TlsTransport, Transport, listen
+from tests.cluster.cluster_of_nodes import Cluster, Member, commit, commit_somewhere, is_settled, until
+
+
+def over(listener: socket.socket) -> TransportFactory:
+    """Connect over TLS, through a socket that listens already, so that its port is known before."""
+
+    def connect(identity: Identity) -> Transport:
+        pems = {
+            "certificate_pem": identity.certificate_pem,
+            "private_key_pem": identity.private_key_pem,
+            "authority_pem": identity.authority_pem,
+        }
+        local = Local(identity.cluster_id, identity.raft_id, identity.incarnation)
+        server, client = server_context(**pems), client_context(**pems)
+        return TlsTransport(local, listener, server=server, client=client, random=lambda: 0.5)
+
+    return connect
+
+
+def member_over_tls(name: str) -> Member:
+    listener = listen(("127.0.0.1", 0))
+    return Member(name, listener.getsockname()[1], over(listener))
+
+
+async def found(count: int) -> Cluster:
+    cluster = Cluster()
+    for name in "abcde"[:count]:
+        member = member_over_tls(name)
+        cluster.members.append(member)
+        if name == "a":
+            await member.start()
+            cluster.authority_key = (await member.node.bootstrap("cluster"))["authority_key"]
+        else:
+            await cluster.add(member)
+    await until(lambda: all(is_settled(m, count) for m in cluster.members))
+    return cluster
+
+
+def test_three_nodes_replicate_over_tls_and_survive_the_loss_of_their_leader() -> None:
+    async def play() -> None:
+        cluster = await found(3)
+        await commit(cluster.leader, b"before")
+        old = cluster.leader
+        assert await cluster.followers[0].node.read_barrier() >= old.machine.applied[0]
+
+        await old.node.stop(hand_over=False)
+        cluster.members.remove(old)
+        await commit_somewhere(cluster, b"after")
+
+        await until(lambda: all(m.machine.datas == [b"before", b"after"] for m in cluster.members))
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_a_node_removed_over_tls_learns_that_it_is_one() -> None:
+    async def play() -> None:
+        cluster = await found(3)
+        gone = cluster.followers[0]
+
+        await cluster.leader.node.remove(gone.name)
+
+        await until(lambda: gone.node.standing is Standing.REMOVED)
+        await cluster.stop()
+
+    asyncio.run(play())

@@ -216,34 +216,6 @@ class AppRole(Engine):
         _save(ctx, role_name, _known(ctx, role_name), body.role_id)
         return Response()
 
-    @operation("role/{role_name}/{field}", read=True)
-    def read_field(self, ctx: Context, role_name: str, field: str) -> Response:
-        """Show one field of a role."""
-        shown = _describe(_known(ctx, role_name))
-        return Response({name: shown[name] for name in _names(field)})
-
-    @operation("role/{role_name}/{field}", update=WriteRole)
-    def write_field(self, ctx: Context, role_name: str, field: str, body: WriteRole) -> Response:
-        """Change one field of a role."""
-        names = _names(field)
-        accepted = {*names, *(_OLDER_NAMES[name] for name in names if name in _OLDER_NAMES)}
-        sent = {name: value for name in accepted if (value := getattr(body, name)) is not None}
-        if not sent:
-            raise InvalidRequest(f"missing {names[0]}")
-        role = _changed(_known(ctx, role_name), WriteRole(**sent))
-        _save(ctx, role_name, role, role.role_id)
-        return Response()
-
-    @operation("role/{role_name}/{field}", delete=True)
-    def delete_field(self, ctx: Context, role_name: str, field: str) -> Response:
-        """Set one field of a role to its default."""
-        role = _known(ctx, role_name)
-        defaults = _describe(Role("", ""))
-        fields = {name: defaults[name] for name in _names(field)}
-        role = _changed(role, WriteRole(**{name: [] if value is None else value for name, value in fields.items()}))
-        _save(ctx, role_name, role, role.role_id)
-        return Response()
-
     # secret ids
 
     @operation("role/{role_name}/secret-id", update=DrawSecretId)
@@ -300,6 +272,36 @@ class AppRole(Engine):
         if hashed is None:
             raise NotFound(f"failed to find accessor entry for secret_id_accessor: {body.secret_id_accessor!r}")
         _remove(ctx, role.key, hashed)
+        return Response()
+
+    # single fields: last, for what stands above has paths of the same form
+
+    @operation("role/{role_name}/{field}", read=True)
+    def read_field(self, ctx: Context, role_name: str, field: str) -> Response:
+        """Show one field of a role."""
+        shown = _describe(_known(ctx, role_name))
+        return Response({name: shown[name] for name in _names(field)})
+
+    @operation("role/{role_name}/{field}", update=WriteRole)
+    def write_field(self, ctx: Context, role_name: str, field: str, body: WriteRole) -> Response:
+        """Change one field of a role."""
+        names = _names(field)
+        accepted = {*names, *(_OLDER_NAMES[name] for name in names if name in _OLDER_NAMES)}
+        sent = {name: value for name in accepted if (value := getattr(body, name)) is not None}
+        if not sent:
+            raise InvalidRequest(f"missing {names[0]}")
+        role = _changed(_known(ctx, role_name), WriteRole(**sent))
+        _save(ctx, role_name, role, role.role_id)
+        return Response()
+
+    @operation("role/{role_name}/{field}", delete=True)
+    def delete_field(self, ctx: Context, role_name: str, field: str) -> Response:
+        """Set one field of a role to its default."""
+        role = _known(ctx, role_name)
+        defaults = _describe(Role("", ""))
+        fields = {name: defaults[name] for name in _names(field)}
+        role = _changed(role, WriteRole(**{name: [] if value is None else value for name, value in fields.items()}))
+        _save(ctx, role_name, role, role.role_id)
         return Response()
 
     @operation("tidy/secret-id", update=True)

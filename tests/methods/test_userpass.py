@@ -1,0 +1,126 @@
+"""Logging in with name and password, through a whole vault."""
+
+from conclave.core.contract import Response
+from conclave.core.crypto import hash_password
+from conclave.core.errors import InvalidRequest, NotFound, PermissionDenied
+from conclave.core.lockout import FAILURES_MAX, LOCK_SECONDS
+from tests.fakes import FakeVault, data_of, on_loop, started_vault
+
+
+async def _with_bob(vault: FakeVault, **fields: object) -> None:
+    await vault.write("sys/auth/userpass", {"type": "userpass"})
+    written = await vault.write("auth/userpass/users/bob", {"password": "pw", **fields})
+    assert isinstance(written, Response), written
+
+
+@on_loop
+async def test_a_login_gives_a_token_with_the_users_policies() -> None:
+    async with started_vault() as vault:
+        await _with_bob(vault, token_policies=["p1"], token_ttl="30m")
+
+        outcome = await vault.write("auth/userpass/login/bob", {"password": "pw"}, token="")
+
+        assert isinstance(outcome, Response)
+        assert outcome.auth is not None
+        assert outcome.auth.policies == ["default", "p1"]
+        assert outcome.auth.lease_duration == 1800
+        assert outcome.auth.metadata == {"username": "bob"}
+        looked_up = data_of(await vault.read("auth/token/lookup-self", token=outcome.auth.client_token))
+        assert looked_up["display_name"] == "userpass-bob"
+        assert looked_up["path"] == "auth/userpass/login/bob"
+        assert looked_up["orphan"] is True
+
+
+@on_loop
+async def test_a_wrong_password_and_an_unknown_name_get_the_same_answer() -> None:
+    async with started_vault() as vault:
+        await _with_bob(vault)
+
+        wrong = await vault.write("auth/userpass/login/bob", {"password": "no"}, token="")
+        unknown = await vault.write("auth/userpass/login/eve", {"password": "no"}, token="")
+
+        assert isinstance(wrong, InvalidRequest)
+        assert isinstance(unknown, InvalidRequest)
+        assert wrong.messages == unknown.messages == ("invalid username or password",)
+
+
+@on_loop
+async def test_a_new_password_replaces_the_old_one() -> None:
+    async with started_vault() as vault:
+        await _with_bob(vault)
+        await vault.write("auth/userpass/users/bob/password", {"password": "other"})
+
+        old = await vault.write("auth/userpass/login/bob", {"password": "pw"}, token="")
+        new = await vault.write("auth/userpass/login/bob", {"password": "other"}, token="")
+
+        assert isinstance(old, InvalidRequest)
+        assert isinstance(new, Response)
+
+
+@on_loop
+async def test_a_hash_can_be_given_instead_of_a_password() -> None:
+    async with started_vault() as vault:
+        await vault.write("sys/auth/userpass", {"type": "userpass"})
+        await vault.write("auth/userpass/users/ann", {"password_hash": hash_password("secret")})
+
+        outcome = await vault.write("auth/userpass/login/ann", {"password": "secret"}, token="")
+
+        assert isinstance(outcome, Response)
+
+
+@on_loop
+async def test_names_are_compared_without_regard_to_case() -> None:
+    async with started_vault() as vault:
+        await _with_bob(vault)
+
+        assert isinstance(await vault.write("auth/userpass/login/BOB", {"password": "pw"}, token=""), Response)
+
+
+@on_loop
+async def test_who_fails_too_often_is_locked_out_for_a_while() -> None:
+    async with started_vault() as vault:
+        await _with_bob(vault)
+        for _ in range(FAILURES_MAX):
+            await vault.write("auth/userpass/login/bob", {"password": "no"}, token="")
+
+        locked = await vault.write("auth/userpass/login/bob", {"password": "pw"}, token="")
+        vault.clock.advance(LOCK_SECONDS + 1)
+        later = await vault.write("auth/userpass/login/bob", {"password": "pw"}, token="")
+
+        assert isinstance(locked, PermissionDenied)
+        assert isinstance(later, Response)
+
+
+@on_loop
+async def test_a_disabled_method_ends_the_tokens_it_gave() -> None:
+    async with started_vault() as vault:
+        await _with_bob(vault)
+        outcome = await vault.write("auth/userpass/login/bob", {"password": "pw"}, token="")
+        assert isinstance(outcome, Response)
+        assert outcome.auth is not None
+
+        await vault.delete("sys/auth/userpass")
+
+        refused = await vault.read("auth/token/lookup-self", token=outcome.auth.client_token)
+        assert isinstance(refused, PermissionDenied)
+
+
+@on_loop
+async def test_a_user_is_shown_without_the_password() -> None:
+    async with started_vault() as vault:
+        await _with_bob(vault, token_policies="p1,default")
+
+        shown = data_of(await vault.read("auth/userpass/users/bob"))
+
+        assert shown["token_policies"] == ["p1", "default"]
+        assert "password" not in str(shown)
+
+
+@on_loop
+async def test_a_deleted_user_is_gone() -> None:
+    async with started_vault() as vault:
+        await _with_bob(vault)
+        await vault.delete("auth/userpass/users/bob")
+
+        assert isinstance(await vault.read("auth/userpass/users/bob"), NotFound)
+        assert isinstance(await vault.write("auth/userpass/login/bob", {"password": "pw"}, token=""), InvalidRequest)

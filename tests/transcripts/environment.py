@@ -33,8 +33,7 @@ from conclave.cluster.raft import (
     decode_conf_change,
 )
 from tests.transcripts.datadriven import Case
-from tests.transcripts.printing import ROLE, entry_text, message_text, progress_text, snapshot_text
-from tests.transcripts.test_confchange import KINDS
+from tests.transcripts.printing import CHANGE_KINDS, ROLE, entry_text, message_text, progress_text, snapshot_text
 
 APPEND_THREAD, APPLY_THREAD = "AppendThread", "ApplyThread"
 ELECTION_TICKS, HEARTBEAT_TICKS = 3, 1
@@ -133,7 +132,7 @@ class Environment:
         self._propose(lambda: self.node(case).raft.propose([case.positional[1].encode()]))
 
     def do_propose_conf_change(self, case: Case) -> None:
-        changes = tuple(ConfChange(KINDS[word[0]], int(word[1:])) for word in case.input.split())
+        changes = tuple(ConfChange(CHANGE_KINDS[word[0]], int(word[1:])) for word in case.input.split())
         change: ConfChange | ConfChangeV2
         if case.flag("v1") == "true":
             change = changes[0]

@@ -50,6 +50,8 @@ CHANGE = {
     ConfChangeKind.UPDATE: "u",
 }
 
+CHANGE_KINDS = {letter: kind for kind, letter in CHANGE.items()}
+
 
 def _ids(ids: frozenset[int]) -> str:
     return "(" + " ".join(str(i) for i in sorted(ids)) + ")"

@@ -54,11 +54,3 @@ def test_quorums_agree_with_the_judge(path: Path) -> None:
         printed = _vote(case) if case.command == "vote" else _committed(case)
 
         assert printed == case.expected, case.place
-
-
-def test_a_majority_of_three_holds_what_two_hold() -> None:
-    assert quorum.committed_index([1, 2, 3], {1: 5, 2: 7}) == 5
-
-
-def test_a_joint_quorum_needs_both_halves() -> None:
-    assert quorum.joint_committed_index([1, 2, 3], [4, 5, 6], {1: 9, 2: 9, 4: 3, 5: 3}) == 3

@@ -156,7 +156,7 @@ class Cluster:
         self, *kinds: MessageKind, to: int | None = None, source: int | None = None, of: int | None = None
     ) -> list[Message]:
         """Take messages off the network: of these kinds, to or from these members, to or from the member `of`."""
-        self._turn()
+        self.collect()
         taken: list[Message] = []
         rest: list[Message] = []
         for message in self.messages:
@@ -175,11 +175,11 @@ class Cluster:
         for message in messages:
             if message.to in self.members:
                 self[message.to].step(message)
-        self._turn()
+        self.collect()
 
     def settle(self, drop: Callable[[Message], bool] | None = None) -> None:
         """Deliver everything until nobody has anything to say; what `drop` chooses is lost."""
-        self._turn()
+        self.collect()
         while self.messages:
             message = self.messages.pop(0)
             if drop is not None and drop(message):
@@ -191,7 +191,8 @@ class Cluster:
         """Deliver everything but what goes to or comes from these members."""
         self.settle(lambda message: message.to in member_ids or message.source in member_ids)
 
-    def _turn(self) -> None:
+    def collect(self) -> None:
+        """Let every member do what it has to do; nothing is delivered."""
         for _, member in sorted(self.members.items()):
             member.turn()
 
@@ -200,7 +201,7 @@ class Cluster:
         for _ in range(count):
             for member_id in member_ids or sorted(self.members):
                 self[member_id].tick()
-        self._turn()
+        self.collect()
 
     def elect(self, member_id: int) -> None:
         """Let a member win an election in which everybody is heard."""
@@ -211,7 +212,7 @@ class Cluster:
     def propose(self, member_id: int, *values: bytes) -> int:
         """Propose values; return the index of the first. Nothing is delivered."""
         _, index = self[member_id].propose(values)
-        self._turn()
+        self.collect()
         return index
 
 

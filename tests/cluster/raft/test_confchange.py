@@ -170,3 +170,10 @@ def test_a_joint_configuration_cannot_be_entered_twice_nor_left_from_outside() -
         changer(members).leave_joint()
     with pytest.raises(ConfChangeError, match="simple config change in joint"):
         changer(joint).simple([FIRST])
+
+
+def test_a_simple_change_alters_one_voter_at_most() -> None:
+    members = simply(nobody(), [FIRST])
+
+    with pytest.raises(ConfChangeError, match="more than one voter"):
+        changer(members).simple([ConfChange(ConfChangeKind.ADD_VOTER, 2), ConfChange(ConfChangeKind.ADD_VOTER, 3)])

@@ -398,8 +398,9 @@ class Driver:
 
     def receive(self, peer: int, messages: Iterable[Message]) -> None:
         """Take in what a peer says; what it may not say, or says for somebody else, is dropped."""
-        self._inbox += [m for m in messages if m.source == peer and m.kind in _FROM_NETWORK]
-        self.schedule()
+        if not self.is_halted:
+            self._inbox += [m for m in messages if m.source == peer and m.kind in _FROM_NETWORK]
+            self.schedule()
 
     def schedule(self) -> None:
         """Have a turn, after everything that is already waiting on the event loop."""

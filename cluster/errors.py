@@ -35,3 +35,7 @@ class RemovalRefused(ClusterError):
 
 class WrongDirectory(ClusterError):
     """The data directory belongs to another node than the one that was started on it."""
+
+
+class DiskFailed(ClusterError):
+    """What had to be stored could not be; what the disk holds is unknown until a restart."""

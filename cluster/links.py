@@ -142,18 +142,16 @@ class Links:
 
     def frame_received(self, peer: int, frame: Frame, reply: Reply) -> None:
         """See `transport.Receiver`."""
+        is_member = self._roster.heard(peer, self._clock())
         if isinstance(frame, Messages):
             self._driver.receive(peer, frame.messages)
             if not self._transport.is_connected(peer, Lane.CONTROL):
                 self._back[peer] = reply
-        if self._roster.record.member(peer) is not None:
-            self._roster.heard(peer, self._clock())
+        elif is_member:
             self._sort(peer, frame, reply)
 
     def _sort(self, peer: int, frame: Frame, reply: Reply) -> None:
         match frame:
-            case Messages():
-                pass
             case Forward():
                 self._asks.serve(frame, reply, self._answerer(peer, frame))
             case Answer():

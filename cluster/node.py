@@ -25,6 +25,7 @@ from msgspec import Struct, structs
 
 from conclave.cluster.certificates import (
     client_context,
+    days_left,
     new_authority,
     new_private_key,
     new_request,
@@ -32,7 +33,7 @@ from conclave.cluster.certificates import (
     sign_request,
 )
 from conclave.cluster.compaction import TRAILING_ENTRIES
-from conclave.cluster.errors import ClusterError, JoinRefused, NoQuorum, NotLeader, WrongDirectory
+from conclave.cluster.errors import ClusterError, DiskFailed, JoinRefused, NoQuorum, NotLeader, WrongDirectory
 from conclave.cluster.frames import Announce, Service
 from conclave.cluster.installing import recovery, written
 from conclave.cluster.members import new_raft_id
@@ -59,6 +60,9 @@ from conclave.storage.state import StateStore
 log = logging.getLogger(__name__)
 
 FOUNDING_SECONDS_MAX: Final = 10.0
+WRITE_SECONDS_MAX: Final = 30.0
+"""How long the disk may take to store who this node is."""
+CERTIFICATE_DAYS_MIN: Final = 60
 FOUNDING_TERM: Final = 1
 NO_HARD_STATE: Final = (0, 0, 0)
 
@@ -120,6 +124,7 @@ class Node:
         self._identity: Identity | None = None
         self._part: Participation | None = None
         self._fault = ""
+        self._writing: set[asyncio.Future[None]] = set()
         self._handler: Handler | None = None
         self._announce = Announce(node_id, cluster_address, "", "", "", None, 0, 0, 0)
 
@@ -188,6 +193,9 @@ class Node:
             return
         self._part = part
         await part.start()
+        days = days_left(identity.certificate_pem, dt.datetime.now(dt.UTC))
+        if days < CERTIFICATE_DAYS_MIN:
+            log.warning("the certificate of this node expires soon; let it join anew", extra={"days": days})
 
     async def stop(self, *, hand_over: bool = True) -> None:
         """End: hand leadership over first if there is somebody to take it, then close connections and threads."""
@@ -328,10 +336,8 @@ class Node:
         )
         transport = self._connect(identity)
         kind, data = encode_conf_change(change_for(ConfChangeKind.ADD_VOTER, member))
-        # The identity comes last: until it is there this node is detached, and founding begins anew.
-        await self._write(Reset(0, 0, NO_HARD_STATE, encode_identity(detached)))
-        await self._write(Append((FOUNDING_TERM, 0, 1), [(FOUNDING_TERM, 1, int(kind), data)]))
-        await self._begin(identity, transport)
+        first = Append((FOUNDING_TERM, 0, 1), [(FOUNDING_TERM, 1, int(kind), data)])
+        await self._begin(identity, transport, Reset(0, 0, NO_HARD_STATE, encode_identity(detached)), first)
         watch = self._taking_part().driver.watch
         if not await watch.until(lambda: self.standing is Standing.LEADER, timeout_seconds=FOUNDING_SECONDS_MAX):
             raise NoQuorum("the new cluster's only member does not come to lead; see its log")
@@ -388,11 +394,16 @@ class Node:
             transport = self._connect(identity)
         except ssl.SSLError as error:
             raise JoinRefused(f"the certificate that the cluster gave does not fit: {error}") from error
-        await self._write(Reset(0, 0, NO_HARD_STATE, encode_identity(detached)))
-        await self._begin(identity, transport)
+        await self._begin(identity, transport, Reset(0, 0, NO_HARD_STATE, encode_identity(detached)))
 
-    async def _begin(self, identity: Identity, transport: Transport) -> None:
-        await self._write(SaveIdentity(encode_identity(identity)))
+    async def _begin(self, identity: Identity, transport: Transport, *jobs: Job) -> None:
+        """Write what comes first, then the identity: until that is there this node is detached, and may try anew."""
+        try:
+            for job in (*jobs, SaveIdentity(encode_identity(identity))):
+                await self._write(job)
+        except BaseException:
+            await transport.close()
+            raise
         self._identity = identity
         await self._take_part(identity, transport)
         self._machine.standing_changed(self.standing, self.term)
@@ -423,7 +434,24 @@ class Node:
         return self._writer
 
     async def _write(self, job: Job) -> None:
-        await written(self._the_writer, job)
+        """Wait until a job is durable.
+
+        Raises:
+            DiskFailed: it could not be written, or not in time.
+        """
+        writing = asyncio.ensure_future(written(self._the_writer, job))
+        self._writing.add(writing)
+        try:
+            async with asyncio.timeout(WRITE_SECONDS_MAX):
+                await writing
+        except TimeoutError:
+            raise DiskFailed("the disk does not answer") from None
+        except asyncio.CancelledError:
+            if not self._fault:
+                raise
+            raise DiskFailed(self._fault) from None
+        finally:
+            self._writing.discard(writing)
 
     async def _run_in_thread(self, function: Callable[[], T]) -> T:
         if self._executor is None:
@@ -433,8 +461,11 @@ class Node:
     def _disk_failed(self, text: str, is_final: bool) -> None:
         if self._part is not None:
             self._part.driver.disk_failed(text, is_final)
-        else:
-            self._fault = text
+            return
+        self._fault = text
+        if is_final:
+            for writing in self._writing:
+                writing.cancel()
 
 
 def tls_transport_factory(listen_address: tuple[str, int]) -> TransportFactory:

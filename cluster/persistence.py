@@ -250,7 +250,7 @@ class ThreadWriter:
             while batch:
                 if not self._write(_merged([job for job, _ in batch])):
                     return
-                self._call_soon(_finisher(self._finished, [done for _, done in batch]))
+                self._tell(_finisher(self._finished, [done for _, done in batch]))
                 batch, successor = ([successor], None) if successor is not None else ([], None)
 
     def _collect(self, first: tuple[Job, Done]) -> tuple[list[tuple[Job, Done]], tuple[Job, Done] | None]:
@@ -295,7 +295,15 @@ class ThreadWriter:
                 return True
 
     def _report(self, text: str, *, is_final: bool) -> None:
-        self._call_soon(lambda: self._on_fault(text, is_final))
+        self._tell(lambda: self._on_fault(text, is_final))
+
+    def _tell(self, call: Done) -> None:
+        try:
+            self._call_soon(call)
+        except RuntimeError:
+            # The event loop may end before a disk that hung; nobody is left to be told.
+            if not self._closing.is_set():
+                raise
 
     # -- on the event loop --
 

@@ -45,11 +45,13 @@ class Roster:
         self.record = record
         self._known = {member.raft_id: self._known.get(member.raft_id) or _Known() for member in record.members}
 
-    def heard(self, raft_id: int, now: float) -> None:
-        """Note that a member has said something."""
+    def heard(self, raft_id: int, now: float) -> bool:
+        """Note that somebody has said something; return whether it is a member."""
         known = self._known.get(raft_id)
-        if known is not None:
-            known.heard_at = now
+        if known is None:
+            return False
+        known.heard_at = now
+        return True
 
     def announced(self, raft_id: int, announce: Announce) -> None:
         """Keep what a member tells about itself."""

@@ -1,0 +1,109 @@
+"""What a node knows of the others."""
+
+from conclave.cluster.frames import Announce
+from conclave.cluster.membership import Member, MembershipRecord
+from conclave.cluster.raft import ConfState
+from conclave.cluster.replica import AutopilotRules
+from conclave.cluster.roster import Roster
+
+RECORD = MembershipRecord(
+    conf_state=ConfState(voters=(1, 2, 3), learners=(4,)),
+    members=tuple(Member(i, name, f"10.0.0.{i}:8201", "", bytes(16)) for i, name in enumerate("zyxw", 1)),
+)
+
+
+def announce(node_id: str, *, is_sealed: bool | None = False, address: str = "") -> Announce:
+    return Announce(node_id, address, f"http://{node_id}", "0.1.0", node_id, is_sealed, 0, 90, 3)
+
+
+def roster() -> Roster:
+    found = Roster(1, AutopilotRules())
+    found.set_record(RECORD)
+    return found
+
+
+def test_members_come_in_order_of_their_names() -> None:
+    assert [peer.node_id for peer in roster().peers(1, 0.0)] == ["w", "x", "y", "z"]
+
+
+def test_a_member_that_was_never_heard_is_not_healthy() -> None:
+    found = roster()
+
+    found.assess({}, 100, now=10.0, wall_clock_ns=1)
+
+    peers = {peer.raft_id: peer for peer in found.peers(1, 10.0)}
+    assert peers[2].last_contact_seconds is None
+    assert not peers[2].is_healthy
+    assert peers[1].last_contact_seconds == 0.0
+
+
+def test_a_member_that_is_heard_and_keeps_up_is_healthy_since_then() -> None:
+    found = roster()
+    found.heard(2, 10.0)
+    found.assess({2: 100}, 100, now=10.0, wall_clock_ns=5)
+    found.heard(2, 12.0)
+
+    found.assess({2: 100}, 100, now=12.5, wall_clock_ns=6)
+
+    peer = found.peer(2, 1, 12.5)
+    assert peer is not None
+    assert (peer.is_healthy, peer.stable_since_ns, peer.last_contact_seconds) == (True, 5, 0.5)
+    observation = next(o for o in found.observations(12.5) if o.raft_id == 2)
+    assert observation.healthy_seconds == 2.5
+
+
+def test_somebody_who_is_no_member_is_not_heard() -> None:
+    assert not roster().heard(9, 1.0)
+
+
+def test_a_removed_member_is_forgotten() -> None:
+    found = roster()
+    found.heard(4, 1.0)
+
+    found.set_record(MembershipRecord(conf_state=ConfState((1, 2, 3)), members=RECORD.members[:3], removed=(4,)))
+
+    assert not found.heard(4, 2.0)
+    assert found.peer(4, 1, 2.0) is None
+
+
+def test_the_best_successor_is_unsealed_and_has_the_newest_log() -> None:
+    found = roster()
+    for raft_id, name in ((2, "y"), (3, "x"), (4, "w")):
+        found.heard(raft_id, 10.0)
+        found.announced(raft_id, announce(name))
+
+    assert found.successors({2: 80, 3: 90, 4: 95}, now=10.1, contact_seconds_max=1.0) == [3, 2]
+
+
+def test_a_sealed_or_silent_node_is_no_successor() -> None:
+    found = roster()
+    found.heard(2, 10.0)
+    found.announced(2, announce("y", is_sealed=True))
+    found.heard(3, 5.0)
+    found.announced(3, announce("x"))
+
+    assert found.successors({2: 80, 3: 90}, now=10.1, contact_seconds_max=1.0) == []
+
+
+def test_a_node_that_did_not_say_whether_it_is_sealed_comes_last_and_never_for_a_sealed_leader() -> None:
+    found = roster()
+    for raft_id, sealed in ((2, None), (3, False)):
+        found.heard(raft_id, 10.0)
+        found.announced(raft_id, announce("n", is_sealed=sealed))
+
+    assert found.successors({2: 90, 3: 80}, now=10.0, contact_seconds_max=1.0) == [3, 2]
+    assert found.unsealed_successors({2: 90, 3: 80}, now=10.0, contact_seconds_max=1.0) == [3]
+
+
+def test_an_address_that_differs_from_the_record_is_to_be_recorded() -> None:
+    found = roster()
+    found.announced(2, announce("y", address="10.9.9.9:8201"))
+
+    assert found.changed_member() == Member(2, "y", "10.9.9.9:8201", "http://y", bytes(16))
+
+
+def test_what_is_recorded_already_is_no_change() -> None:
+    found = roster()
+    found.announced(2, Announce("y", "10.0.0.2:8201", "", "", "", None, 0, 0, 0))
+
+    assert found.changed_member() is None

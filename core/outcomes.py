@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from conclave.core import errors
-from conclave.core.contract import Auth, Lease, Response
+from conclave.core.contract import Auth, Lease, Response, WrapInfo
 
 Outcome = Response | errors.RequestError
 
@@ -35,12 +35,19 @@ class _Wire(Struct, array_like=True, omit_defaults=True):
     flags: list[bool] = []
     condition: str = ""
     batch_failure_code: int = 0
+    wrap_info: WrapInfo | None = None
+    raw: bytes | None = None
+    content_type: str = ""
+    location: str = ""
 
 
 def encode(outcome: Outcome) -> bytes:
     """Return the bytes of an outcome."""
     if isinstance(outcome, errors.RequestError):
-        return msgspec.msgpack.encode(_Wire(VERSION, error=type(outcome).__name__, messages=list(outcome.messages)))
+        location = outcome.location if isinstance(outcome, errors.Redirected) else ""
+        return msgspec.msgpack.encode(
+            _Wire(VERSION, error=type(outcome).__name__, messages=list(outcome.messages), location=location)
+        )
     flags = [outcome.is_bare, outcome.is_doubled, outcome.is_absent, outcome.is_accepted]
     return msgspec.msgpack.encode(
         _Wire(
@@ -52,6 +59,9 @@ def encode(outcome: Outcome) -> bytes:
             flags=flags,
             condition=outcome.condition,
             batch_failure_code=outcome.batch_failure_code,
+            wrap_info=outcome.wrap_info,
+            raw=outcome.raw,
+            content_type=outcome.content_type,
         )
     )
 
@@ -65,6 +75,8 @@ def decode(encoded: bytes) -> Outcome:
     wire = msgspec.msgpack.decode(encoded, type=_Wire)
     if wire.version != VERSION:
         raise ValueError(f"an outcome of version {wire.version}; this node knows version {VERSION}")
+    if wire.location:
+        return errors.Redirected(wire.location)
     if wire.error:
         return _KINDS.get(wire.error, errors.InternalError)(*wire.messages)
     bare, doubled, absent, accepted = wire.flags
@@ -79,6 +91,9 @@ def decode(encoded: bytes) -> Outcome:
         is_accepted=accepted,
         condition=wire.condition,
         batch_failure_code=wire.batch_failure_code,
+        wrap_info=wire.wrap_info,
+        raw=wire.raw,
+        content_type=wire.content_type,
     )
 
 

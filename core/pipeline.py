@@ -54,6 +54,10 @@ DEFAULT_LEASE_TTL_SECONDS: Final = 2_764_800
 _WRAPPING_PATHS: Final = frozenset({"sys/wrapping/unwrap", "sys/wrapping/rewrap"})
 
 
+class NeedsLeader(Exception):
+    """The token counts its uses, which only a transaction that writes can do; nothing has been looked at yet."""
+
+
 class Plan(Struct, frozen=True):
     """What is to be done for a request; the same for all requests of a path and operation as long as the mounts are.
 
@@ -216,12 +220,15 @@ class Pipeline:
         Raises:
             PermissionDenied: there is no good token, or its policies do not allow this.
             InvalidRequest: it is no wrapping token where one is needed.
+            NeedsLeader: the token's use cannot be counted in this transaction.
         """
         if not plan.is_authenticated:
             return None
         record = self._identify(request, services)
+        if record.num_uses > 0 and not services.transaction.is_writable:
+            raise NeedsLeader
         self._authorize(plan, request, services, record)
-        if record.num_uses > 0 and services.transaction.is_writable:
+        if record.num_uses > 0:
             record = tokens_of(services).use(services.area(AREA_TOKENS), record)
         return record
 

@@ -39,6 +39,7 @@ class Trail:
 
         Raises:
             RequestError: it was not admitted, or could not be recorded.
+            NeedsLeader: the leader has to admit it; nothing was recorded.
         """
         try:
             token = self._pipeline.admit(self._plan, self._request, self._services)
@@ -47,12 +48,10 @@ class Trail:
                 known = self._pipeline.known_token(self._plan, self._request, self._services)
                 self._auditor.request(self._subject_of(known), error)
             raise
-        is_left_to_the_leader = token is not None and token.num_uses > 0 and not self._services.transaction.is_writable
-        if not is_left_to_the_leader:
-            self._is_admitted = True
-            if not self._auditor.is_idle:
-                self._subject = self._subject_of(token)
-                self._auditor.request(self._subject)
+        self._is_admitted = True
+        if not self._auditor.is_idle:
+            self._subject = self._subject_of(token)
+            self._auditor.request(self._subject)
         return token
 
     def answered(self, outcome: Outcome) -> Outcome:

@@ -29,11 +29,19 @@ from conclave.core.audit import Auditor, AuditTable
 from conclave.core.background import Background
 from conclave.core.context import RequestContext
 from conclave.core.contract import Context, Request, Response
-from conclave.core.errors import InternalError, Redirected, RequestError, Sealed, TooLarge, Unavailable
+from conclave.core.errors import (
+    InternalError,
+    PermissionDenied,
+    Redirected,
+    RequestError,
+    Sealed,
+    TooLarge,
+    Unavailable,
+)
 from conclave.core.forwarding import NO_LEADER, UNKNOWN_OUTCOME, Forwarder, Reply
 from conclave.core.keys import Keys
 from conclave.core.outcomes import Outcome
-from conclave.core.pipeline import Pipeline, Plan
+from conclave.core.pipeline import NeedsLeader, Pipeline, Plan
 from conclave.core.services import AREA_AUDIT, Services, area_id
 from conclave.core.store import Settlement, Store
 from conclave.core.trail import Trail
@@ -48,6 +56,9 @@ Done = Callable[[Outcome], None]
 VAULT_IS_SEALED: Final = "Vault is sealed"
 REMOVED: Final = "this node has been removed from the cluster; wipe its data directory and join again"
 OVERLOADED: Final = "too many writes are in flight; try again"
+NOT_WITH_A_USE_LIMIT: Final = (
+    "an operation on one node takes a token without a use limit, for only the leader counts uses"
+)
 LOST_IN_THE_MIDST: Final = "leadership was lost in the midst of this request; look before you repeat it"
 THREADS_MAX: Final = 4
 """How many threads do the arithmetic of coroutines (password hashes, key generation); more only take turns."""
@@ -230,7 +241,10 @@ class Vault:
         services = self._services(self._serving_keys(), self.store.reading())
         plan = self.pipeline.plan(request, services)
         trail = self._trail(plan, request, services)
-        token = trail.admit()
+        try:
+            token = trail.admit()
+        except NeedsLeader:
+            raise PermissionDenied(NOT_WITH_A_USE_LIMIT) from None
         try:
             result = self.pipeline.perform(plan, request, services, token)
             response = result if isinstance(result, Response) else await result
@@ -284,12 +298,11 @@ class Vault:
         trail = self._trail(plan, request, services)
         outcome: Outcome
         try:
-            token = trail.admit()
-            if token is not None and token.num_uses > 0:
-                return None
-            result = self.pipeline.perform(plan, request, services, token)
+            result = self.pipeline.perform(plan, request, services, trail.admit())
             assert isinstance(result, Response), "an operation that waits is declared as one that writes"
             outcome = result
+        except NeedsLeader:
+            return None
         except RequestError as error:
             outcome = error
         except Exception:  # as in handle()

@@ -6,8 +6,9 @@ so. `started_vault()` is an initialized, unsealed vault with its root token, all
 """
 
 import asyncio
+import functools
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -331,13 +332,23 @@ async def started_vault(
         await fake.stop()
 
 
-def run(test: Awaitable[T]) -> T:
-    """Run a coroutine to its end on a loop of its own."""
+def on_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Let a coroutine be a test: it runs on an event loop of its own."""
 
-    async def main() -> T:
-        return await test
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        asyncio.run(test(*args, **kwargs))
 
-    return asyncio.run(main())
+    return run
+
+
+async def until(condition: Callable[[], bool], turns_max: int = 10_000) -> None:
+    """Let the loop turn until something has come about."""
+    for _ in range(turns_max):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("what was waited for has not come about")
 
 
 class FakeContext:

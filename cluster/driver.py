@@ -394,6 +394,8 @@ class Driver:
         self._rounds.ask_again(at_once=False)
         if not is_stalled:
             self._watch_disk()
+        if self.fault and self.is_leader:
+            self.resign()  # the others' votes alone may have elected it, and no disk of its own follows
         self.schedule()
 
     def receive(self, peer: int, messages: Iterable[Message]) -> None:

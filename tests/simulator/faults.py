@@ -49,7 +49,7 @@ def draw(random: Random) -> Faults:
         loss=sometimes(0.25),
         duplication=sometimes(0.2),
         delay_ms_max=random.choice([2, 10, 60]),
-        heavy_delay=sometimes(0.05),
+        heavy_delay=sometimes(random.choice([0.05, 0.05, 0.05, 0.4])),
         sync_ms_max=random.choice([1, 5, 30]),
         slow_sync=sometimes(0.03),
         hanging_sync=sometimes(0.002),

@@ -11,7 +11,7 @@ from tests.simulator.histories import HISTORIES
 from tests.simulator.mutations import MUTATIONS, Mutation
 from tests.simulator.play import play
 
-SEEDS_MAX = 1_000
+SEEDS_MAX = 500
 """A rule that can be broken for so many seeds without being noticed counts as not noticed."""
 SEEDS_MAX_BESIDE_A_HISTORY = 50
 STARTS = (1, 2_001, 4_001)

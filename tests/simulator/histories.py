@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from conclave.cluster.raft import ConfChange, ConfChangeKind, Entry, Message, MessageKind, Role
-from tests.cluster.raft.harness import BASE_INDEX, LEASE_TICKS, Cluster, give_log
+from tests.cluster.raft.harness import BASE_INDEX, HEARTBEAT_TICKS, LEASE_TICKS, Cluster, give_log
 
 
 def removals_one_after_the_other() -> None:
@@ -134,6 +134,47 @@ def commit_index_beyond_the_append() -> None:
     assert cluster[1].commit_index == BASE_INDEX + 1, "entries were committed that the leader may not have"
 
 
+def old_heartbeats_answered_late() -> None:
+    """Answers to heartbeats reach a leader after it was replaced, and after it was asked to read (raft.md, rule 12)."""
+    cluster = Cluster(lease_ticks=LEASE_TICKS)
+    cluster.elect(1)
+    for _ in range(3):
+        cluster.tick(HEARTBEAT_TICKS, 1)
+    cluster.deliver(*cluster.take(MessageKind.HEARTBEAT))
+    late = cluster.take(MessageKind.HEARTBEAT_RESPONSE)
+    cluster.tick(LEASE_TICKS, 2, 3)
+    cluster[2].campaign()
+    cluster.settle_without(1)
+    cluster.propose(2, b"newer")
+    cluster.settle_without(1)
+    assert cluster.members[2].values == [b"newer"]
+
+    cluster[1].read_index(1)
+    cluster.deliver(*late)
+
+    assert not cluster.members[1].reads, "a deposed leader answered a read"
+
+
+def reads_before_the_first_commit() -> None:
+    """A new leader is asked to read before it knows what its predecessor had acknowledged."""
+    cluster = Cluster(lease_ticks=LEASE_TICKS)
+    cluster.elect(1)
+    acknowledged = cluster.propose(1, b"acknowledged")
+    cluster.deliver(*cluster.take(MessageKind.APPEND))
+    cluster.deliver(*cluster.take(MessageKind.APPEND_RESPONSE))
+    cluster.take()
+    assert cluster[1].commit_index == acknowledged
+    cluster.tick(LEASE_TICKS, 2, 3)
+    cluster[2].campaign()
+    cluster.settle(lambda message: message.kind is MessageKind.APPEND or 1 in (message.to, message.source))
+    assert cluster[2].role is Role.LEADER
+
+    cluster[2].read_index(1)
+    cluster.settle(lambda message: message.kind is MessageKind.APPEND or 1 in (message.to, message.source))
+
+    assert all(read.index >= acknowledged for read in cluster.members[2].reads), "a read missed an acknowledged write"
+
+
 HISTORIES: Final[tuple[Callable[[], None], ...]] = (
     removals_one_after_the_other,
     figure_eight,
@@ -142,4 +183,6 @@ HISTORIES: Final[tuple[Callable[[], None], ...]] = (
     promise_outlives_the_term,
     storage_answers_for_what_it_no_longer_holds,
     commit_index_beyond_the_append,
+    old_heartbeats_answered_late,
+    reads_before_the_first_commit,
 )

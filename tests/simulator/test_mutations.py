@@ -18,6 +18,9 @@ NOTICED_BY_A_HISTORY = (
     "campaign_over_an_unapplied_change",
     "promise_forgotten_with_the_term",
     "storage_answer_of_another_term",
+    "commit_beyond_the_append",
+    "read_confirmed_by_an_old_round",
+    "read_before_the_first_commit",
 )
 NOTICED_WITHIN_A_FEW_SEEDS = (
     "vote_for_any_log",

@@ -31,10 +31,10 @@ test-compose: install
 	tests/compose/run
 
 bench: install
-	$(BIN)/python -m bench
+	scripts/bench
 
 bench-peer: install
-	$(BIN)/python -m bench --peer
+	scripts/bench --peer
 
 clean:
 	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

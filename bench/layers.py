@@ -1,0 +1,234 @@
+"""Each layer alone, in one process: what a piece costs before anything is built on it.
+
+A figure is microseconds of an operation: the median of several repetitions of many operations, with the spread of the
+middle half. Disk layers use the disk that the temporary folder lies on.
+"""
+
+import asyncio
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from conclave.core.acl import Acl
+from conclave.core.contract import Operation
+from conclave.core.policies import parse_policy
+from conclave.storage.barrier import Barrier
+from conclave.storage.keyring import Keyring
+from conclave.storage.log import LmdbLog
+from conclave.storage.overlay import Overlay
+from conclave.storage.state import LmdbState
+from conclave.storage.transaction import Transaction
+from conclave.storage.tree import Directory
+from conclave.storage.writeset import WriteSet
+from tests.cluster.cluster_of_nodes import Cluster, Member
+
+REPETITIONS: Final = 7
+SECONDS_OF_A_REPETITION: Final = 0.15
+LOCATION: Final = bytes(32)
+ROOT: Final = bytes(16)
+
+
+class Figure(Struct, frozen=True):
+    """What one operation of a layer costs."""
+
+    layer: str
+    name: str
+    microseconds: float
+    spread_microseconds: float  # between the first and the third quartile
+
+
+def _measure(layer: str, name: str, operate: Callable[[], object], operations: int = 1) -> Figure:
+    """Time an operation; `operations` says how many of them one call does."""
+    operate()
+    calls = 1
+    started = time.perf_counter()
+    while time.perf_counter() - started < SECONDS_OF_A_REPETITION / 4:
+        operate()
+        calls += 1
+    times = []
+    for _ in range(REPETITIONS):
+        started = time.perf_counter()
+        for _ in range(4 * calls):
+            operate()
+        times.append((time.perf_counter() - started) / (4 * calls * operations) * 1e6)
+    first, median, third = statistics.quantiles(times, n=4)
+    return Figure(layer, name, median, third - first)
+
+
+def barrier() -> Iterator[Figure]:
+    """Seal and open records of several sizes."""
+    shield = Barrier(Keyring.generate(0))
+    for size in (100, 1024, 65_536):
+        plaintext = random.randbytes(size)
+        sealed = shield.seal_record(LOCATION, plaintext)
+        yield _measure("barrier", f"seal {size} B", lambda p=plaintext: shield.seal_record(LOCATION, p))  # type: ignore[misc]
+        yield _measure("barrier", f"open {size} B", lambda s=sealed: shield.open_record(LOCATION, s))  # type: ignore[misc]
+
+
+@contextmanager
+def _filled_tree(names: int) -> Iterator[tuple[Overlay, Barrier]]:
+    """Yield a state on disk with so many records in one directory, and in one eight levels deep."""
+    shield = Barrier(Keyring.generate(0))
+    with tempfile.TemporaryDirectory(prefix="conclave-bench-") as folder:
+        state = LmdbState(Path(folder) / "state")
+        overlay = Overlay(state)
+        for start in range(0, names, 500):
+            transaction = Transaction(overlay, uncommitted=True)
+            tree = Directory(transaction, shield, ROOT)
+            for number in range(start, min(start + 500, names)):
+                tree.put(f"wide/n{number}", b"x" * 100)
+            tree.put("a/b/c/d/e/f/g/h", b"x" * 100)
+            write_set = transaction.write_set(1)
+            assert write_set is not None, "it holds what was put"
+            overlay.apply(overlay.applied_index + 1, 1, write_set.encode())
+            job = overlay.begin_flush()
+            assert job is not None, "there is something to flush"
+            job.run()
+            overlay.finish_flush(job)
+        try:
+            yield overlay, shield
+        finally:
+            state.close()
+
+
+def tree() -> Iterator[Figure]:
+    """Read, write and list the sealed tree."""
+    with _filled_tree(10_000) as (overlay, shield):
+        reading = Directory(Transaction(overlay, uncommitted=False), shield, ROOT)
+        numbers = [random.randrange(10_000) for _ in range(1000)]
+
+        def get_many() -> None:
+            for number in numbers:
+                reading.get(f"wide/n{number}")
+
+        def put_many() -> None:
+            writing = Directory(Transaction(overlay, uncommitted=True), shield, ROOT)
+            for number in numbers:
+                writing.put(f"wide/n{number}", b"x" * 100)
+
+        yield _measure("tree", "get, 10k names wide", get_many, operations=1000)
+        yield _measure("tree", "get, 8 levels deep", lambda: reading.get("a/b/c/d/e/f/g/h"))
+        yield _measure("tree", "put, 10k names wide", put_many, operations=1000)
+        yield _measure("tree", "list 10k names, each", lambda: reading.list("wide"), operations=10_000)
+
+
+def log() -> Iterator[Figure]:
+    """Append and sync batches of entries."""
+    with tempfile.TemporaryDirectory(prefix="conclave-bench-") as folder:
+        store = LmdbLog(Path(folder) / "log")
+        for batch in (1, 16, 64):
+            payload = random.randbytes(300)
+
+            def append(batch: int = batch, payload: bytes = payload) -> None:
+                first = store.last_index + 1
+                store.append((1, 1, first - 1), [(1, first + n, 0, payload) for n in range(batch)])
+
+            yield _measure("log", f"append + sync, batch of {batch}, each entry", append, operations=batch)
+        store.close()
+
+
+def overlay() -> Iterator[Figure]:
+    """Apply write sets and flush them to the state."""
+    shield = Barrier(Keyring.generate(0))
+    with tempfile.TemporaryDirectory(prefix="conclave-bench-") as folder:
+        state = LmdbState(Path(folder) / "state")
+        memory = Overlay(state)
+
+        def apply_and_flush() -> None:
+            for _ in range(500):
+                keys = [random.randbytes(32) for _ in range(2)]
+                puts = [(key, shield.seal_record(key, b"x" * 100)) for key in keys]
+                memory.apply(memory.applied_index + 1, 1, WriteSet(1, puts).encode())
+            job = memory.begin_flush()
+            assert job is not None, "there is something to flush"
+            job.run()
+            memory.finish_flush(job)
+
+        yield _measure("overlay", "apply + flush of 500 writes, each", apply_and_flush, operations=500)
+        state.close()
+
+
+def policy() -> Iterator[Figure]:
+    """Check a path against compiled policies."""
+    text = "\n".join(f'path "secret/data/team{n}/*" {{ capabilities = ["read"] }}' for n in range(50))
+    acl = Acl.compile([parse_policy("bench", text)])
+    yield _measure("policy", "check, 50 rules, remembered", lambda: acl.check("secret/data/team7/x", Operation.READ))
+
+
+def commit() -> Iterator[Figure]:
+    """Propose and commit on three nodes of this process, with logs on disk and no network but the event loop."""
+    for concurrent in (1, 64):
+        yield asyncio.run(_commit(concurrent))
+
+
+async def _commit(concurrent: int) -> Figure:
+    with tempfile.TemporaryDirectory(prefix="conclave-bench-") as folder:
+        cluster = Cluster()
+        for number in range(3):
+            store = LmdbLog(Path(folder) / f"log-{number}")
+            cluster.member(f"n{number}", log=store, use_threads=True)
+        await _found(cluster)
+        rates = [await _commit_for(cluster.leader, concurrent, 0.6) for _ in range(REPETITIONS)]
+        await cluster.stop()
+    first, median, third = statistics.quantiles(rates, n=4)
+    return Figure("commit", f"three nodes, {concurrent} at a time, each entry", median, third - first)
+
+
+async def _found(cluster: Cluster) -> None:
+    """Make a cluster of members that exist already."""
+    members, cluster.members = cluster.members, []
+    for member in members:
+        cluster.members.append(member)
+        if len(cluster.members) == 1:
+            await member.start()
+            cluster.authority_key = (await member.node.bootstrap("cluster"))["authority_key"]
+        else:
+            await cluster.add(member)
+    while sum(peer.is_voter for peer in cluster.leader.node.peers()) < len(members):  # noqa: ASYNC110  (no event tells)
+        await asyncio.sleep(0.01)
+
+
+async def _commit_for(leader: Member, concurrent: int, seconds: float) -> float:
+    """Keep so many proposals in flight, and return the microseconds of each."""
+    payload = random.randbytes(300)
+    applied: dict[int, asyncio.Future[None]] = {}
+    take = leader.machine.apply
+
+    def apply(index: int, term: int, data: bytes) -> None:
+        take(index, term, data)
+        waiting = applied.pop(index, None)
+        if waiting is not None:
+            waiting.set_result(None)
+
+    async def client(deadline: float) -> int:
+        count = 0
+        while time.perf_counter() < deadline:
+            ticket = leader.node.propose(payload)
+            applied[ticket.index] = future = asyncio.get_running_loop().create_future()
+            await future
+            count += 1
+        return count
+
+    leader.machine.apply = apply  # type: ignore[method-assign]  # the clients wait for what it hears
+    started = time.perf_counter()
+    counts = await asyncio.gather(*(client(started + seconds) for _ in range(concurrent)))
+    elapsed = time.perf_counter() - started
+    leader.machine.apply = take  # type: ignore[method-assign]
+    return elapsed / sum(counts) * 1e6
+
+
+LAYERS: Final[dict[str, Callable[[], Iterator[Figure]]]] = {
+    "barrier": barrier,
+    "tree": tree,
+    "log": log,
+    "overlay": overlay,
+    "policy": policy,
+    "commit": commit,
+}

@@ -1,0 +1,109 @@
+"""Results as JSON, with the machine and versions that they were measured on, and as tables for a terminal."""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+import conclave
+from bench.layers import Figure
+from bench.nodes import OPENBAO
+from bench.operations import Measured
+
+RESULTS: Final = Path(__file__).parent / "results"
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures depend on."""
+    model = next(
+        (line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.machine(),
+    )
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "conclave": conclave.__version__,
+        "openbao": _peer_version(),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "load_before": os.getloadavg()[0],
+    }
+
+
+def _peer_version() -> str:
+    try:
+        done = subprocess.run([OPENBAO.command[0], "version"], capture_output=True, text=True, check=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.split(",")[0].strip()
+
+
+def save(name: str, machine_facts: dict[str, Any], layers: Sequence[Figure], operations: Sequence[Measured]) -> Path:
+    """Write the results as JSON and return the file."""
+    RESULTS.mkdir(exist_ok=True)
+    file = RESULTS / f"{name}.json"
+    document = {
+        "machine": machine_facts,
+        "layers": msgspec.to_builtins(list(layers)),
+        "operations": msgspec.to_builtins(list(operations)),
+    }
+    file.write_text(json.dumps(document, indent=2) + "\n")
+    return file
+
+
+def layer_table(figures: Sequence[Figure]) -> str:
+    """Return the layers as a table."""
+    rows = [
+        (figure.layer, figure.name, f"{figure.microseconds:,.2f}", f"{figure.spread_microseconds:,.2f}")
+        for figure in figures
+    ]
+    return table(("layer", "operation", "µs", "spread"), rows)
+
+
+def operation_table(measured: Sequence[Measured]) -> str:
+    """Return the operations as a table; with a peer, as pairs and their ratio."""
+    rows = []
+    for ours in (each for each in measured if each.program == "conclave"):
+        peer = next((each for each in measured if each.program != "conclave" and each.name == ours.name), None)
+        row = [
+            ours.name,
+            f"{ours.rate:,.0f}",
+            f"{ours.p50_ms:.2f}",
+            f"{ours.p99_ms:.2f}",
+            f"{ours.cpu_microseconds:,.0f}",
+        ]
+        row.append(f"{ours.written_bytes:,.0f}")
+        if peer is not None:
+            row += [
+                f"{peer.rate:,.0f}",
+                f"{peer.p50_ms:.2f}",
+                f"{peer.p99_ms:.2f}",
+                f"{peer.cpu_microseconds:,.0f}",
+                f"{ours.rate / peer.rate:.1f}x",
+                f"{ours.cpu_microseconds / peer.cpu_microseconds:.2f}",
+            ]
+        rows.append(tuple(row))
+    heads = ["operation", "req/s", "p50 ms", "p99 ms", "CPU µs", "bytes"]
+    if any(each.program != "conclave" for each in measured):
+        heads += ["peer req/s", "p50 ms", "p99 ms", "CPU µs", "rate ratio", "CPU ratio"]
+    return table(tuple(heads), rows)
+
+
+def table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """Return rows below their heads, the first column to the left, the others to the right."""
+    widths = [max(len(row[column]) for row in (heads, *rows)) for column in range(len(heads))]
+    lines = []
+    for row in (heads, tuple("-" * width for width in widths), *rows):
+        cells = [
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

@@ -82,6 +82,9 @@ class Secret(Struct, array_like=True, frozen=True):
     metadata_cas_required: bool = False
 
 
+_UNSET: Final = Secret(0, 0)
+
+
 class Config(Struct, array_like=True, frozen=True):
     """What a mount says of all its secrets. New fields come last, with defaults."""
 
@@ -328,7 +331,7 @@ class Kv(Engine):
                 custom[name] = value
             else:
                 raise InvalidRequest(f'custom_metadata validation failed: the value of "{name}" is no string')
-        defaults = {_STORED_NAMES[name]: 0 for name in unset if name in _STORED_NAMES}
+        defaults = {stored: getattr(_UNSET, stored) for name, stored in _STORED_NAMES.items() if name in unset}
         _save_metadata(ctx, path, msgspec.structs.replace(secret, **defaults), body, custom)
         return Response()
 

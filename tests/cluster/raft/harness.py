@@ -6,6 +6,7 @@ finishes its writes. Disks are instant unless `Member.disk_is_stuck`; a restart 
 
 from collections.abc import Callable
 from contextlib import suppress
+from random import Random
 from typing import Any
 
 from conclave.cluster.raft import (
@@ -21,6 +22,7 @@ from conclave.cluster.raft import (
     MessageKind,
     Raft,
     RaftConfig,
+    RandomSource,
     ReadState,
     Role,
     Snapshot,
@@ -53,7 +55,7 @@ class Member:
         self._start(config)
 
     def _start(self, config: RaftConfig) -> None:
-        self.raft = Raft(config, self.storage, FirstChoice())
+        self.raft = Raft(config, self.storage, self._cluster.random_for(config.id))
         self.jobs: list[AppendJob] = []
         self.applied: list[Entry] = []
         self.applies: list[ApplyJob] = []
@@ -125,7 +127,8 @@ class Member:
 class Cluster:
     """Members and the messages between them, in the order in which they were sent."""
 
-    def __init__(self, voters: int = 3, learners: int = 0, **settings: Any) -> None:
+    def __init__(self, voters: int = 3, learners: int = 0, *, seed: int | None = None, **settings: Any) -> None:
+        self._seed = seed
         voter_ids = tuple(range(1, voters + 1))
         learner_ids = tuple(range(voters + 1, voters + learners + 1))
         self.messages: list[Message] = []
@@ -144,6 +147,10 @@ class Cluster:
             storage.set_hard_state(HardState(1, 0, BASE_INDEX))
         self.members[member_id] = Member(self, config, storage)
         return self.members[member_id]
+
+    def random_for(self, member_id: int) -> RandomSource:
+        """Return where a member's timeouts come from: all the same without a seed, all different with one."""
+        return FirstChoice() if self._seed is None else Random(1000 * self._seed + member_id)
 
     def __getitem__(self, member_id: int) -> Raft:
         return self.members[member_id].raft
@@ -202,6 +209,17 @@ class Cluster:
             for member_id in member_ids or sorted(self.members):
                 self[member_id].tick()
         self.collect()
+
+    def run(self, ticks: int, drop: Callable[[Message], bool] | None = None) -> None:
+        """Let time pass for all, with everything delivered in every tick but what `drop` chooses."""
+        for _ in range(ticks):
+            self.tick(1)
+            self.settle(drop)
+
+    @property
+    def leaders(self) -> list[int]:
+        """Everybody who leads, in whatever term."""
+        return [member_id for member_id, member in sorted(self.members.items()) if member.raft.role is Role.LEADER]
 
     def elect(self, member_id: int) -> None:
         """Let a member win an election in which everybody is heard."""

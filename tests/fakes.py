@@ -80,6 +80,8 @@ class FakeReplica:
         self.barriers = 0
         self.admitted: list[str] = []
         self.loses_answers = False
+        self.broken = asyncio.Event()  # set: whoever waits for an answer of this node learns that there will be none
+        self.asked: list[asyncio.Future[bytes]] = []
 
     # -- what tests do --
 
@@ -156,10 +158,14 @@ class FakeReplica:
         leader = self.network.get(self.leader_id)
         if leader is None or leader.standing is not Standing.LEADER or leader.handler is None:
             raise NotLeader
-        answer = await leader.handler(body, self.node_id)
-        if leader.loses_answers:
+        answering = asyncio.ensure_future(leader.handler(body, self.node_id))
+        leader.asked.append(answering)
+        breaking = asyncio.ensure_future(leader.broken.wait())
+        await asyncio.wait({answering, breaking}, return_when=asyncio.FIRST_COMPLETED)
+        breaking.cancel()
+        if leader.loses_answers or not answering.done():
             raise Unreachable("the connection broke")
-        return answer
+        return answering.result()
 
     def serve(self, handler: Callable[[bytes, str], Awaitable[bytes]]) -> None:
         self.handler = handler

@@ -1,0 +1,218 @@
+"""Exactly once: what a standby sends to its leader happens once or not at all, whatever breaks in between."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+
+from conclave.cluster.replica import Standing
+from conclave.core.contract import Operation, Response
+from conclave.core.errors import NotFound, Unavailable
+from conclave.core.forwarding import NO_LEADER, VERSION, Answer, Ask, Question, Reply
+from conclave.core.outcomes import Outcome
+from tests.fakes import FakeVault, data_of, on_loop, request_for, started_vault, until
+
+
+class Pair:
+    """A leader and a standby that apply the same log."""
+
+    def __init__(self, leader: FakeVault, standby: FakeVault) -> None:
+        self.leader = leader
+        self.standby = standby
+
+    def start(self, fields: Any = None) -> "asyncio.Future[Outcome]":
+        """Send a write to the standby."""
+        body = {"data": {"v": 1}} if fields is None else fields
+        return self.standby.start(request_for(Operation.UPDATE, "secret/data/a", body, token=self.leader.root))
+
+    async def version(self) -> int:
+        """Return how often the secret was written, by whoever leads."""
+        outcome = await self.standby.read("secret/metadata/a", token=self.leader.root)
+        return 0 if isinstance(outcome, NotFound) else int(data_of(outcome)["current_version"])
+
+    def fail_over(self) -> None:
+        """Let the standby lead instead; what the old leader held and nobody has is gone."""
+        self.leader.replica.follow()
+        self.leader.replica.waiting = []
+        self.standby.replica.term = self.leader.replica.term
+        self.standby.replica.index = self.standby.store.applied[0]
+        self.standby.replica.lead()
+
+
+@asynccontextmanager
+async def pair() -> AsyncIterator[Pair]:
+    async with started_vault() as leader:
+        standby = FakeVault("n2")
+        standby.replica.network = leader.replica.network
+        standby.replica.network["n2"] = standby.replica
+        standby.replica.standing = Standing.FOLLOWER
+        standby.replica.leader_id = "n1"
+        await leader.store.flush()
+        standby.overlay._state = leader.overlay._state
+        standby.store.state_replaced()
+        standby.replica.index = leader.replica.index
+        standby.made, standby.root = leader.made, leader.root
+        await standby.unseal()
+        try:
+            yield Pair(leader, standby)
+        finally:
+            await standby.stop()
+
+
+async def ask(fake: FakeVault, kind: Ask, name: bytes, *, token: str = "") -> Answer:
+    """Put a question to a leader as a standby does."""
+    request = request_for(Operation.UPDATE, "secret/data/a", {"data": {}}, token=token) if kind is Ask.EXECUTE else None
+    body = msgspec.msgpack.encode(Question(VERSION, kind, name, request))
+    return msgspec.msgpack.decode(await fake.vault.forwarder.serve(body, "n2"), type=Answer)
+
+
+@on_loop
+async def test_a_write_at_a_standby_is_done_by_the_leader() -> None:
+    async with pair() as nodes:
+        assert data_of(await nodes.start())["version"] == 1
+        assert await nodes.version() == 1
+
+
+@on_loop
+async def test_a_refusal_comes_back_as_it_was() -> None:
+    async with pair() as nodes:
+        outcome = await nodes.start({"data": {}, "options": {"cas": 7}})
+
+        assert not isinstance(outcome, Response)
+        assert outcome.messages == ("check-and-set parameter did not match the current version",)
+
+
+@on_loop
+async def test_an_answer_lost_after_the_commit_is_asked_for_and_the_write_not_repeated() -> None:
+    async with pair() as nodes:
+        nodes.leader.replica.loses_answers = True
+        future = nodes.start()
+        await until(lambda: nodes.leader.replica.index == nodes.standby.replica.index and not future.done())
+
+        nodes.leader.replica.loses_answers = False
+
+        assert data_of(await future)["version"] == 1
+        assert await nodes.version() == 1
+
+
+@on_loop
+async def test_an_answer_lost_with_its_leader_is_found_by_the_next_one() -> None:
+    async with pair() as nodes:
+        nodes.leader.replica.loses_answers = True
+        before = nodes.leader.replica.index
+        future = nodes.start()
+        await until(lambda: nodes.standby.store.applied[0] > before)
+
+        nodes.fail_over()
+
+        assert data_of(await future)["version"] == 1
+        assert await nodes.version() == 1
+
+
+@on_loop
+async def test_a_write_that_died_with_its_leader_is_sent_again() -> None:
+    async with pair() as nodes:
+        nodes.leader.replica.holds = True
+        nodes.leader.replica.loses_answers = True
+        future = nodes.start()
+        await until(lambda: bool(nodes.leader.replica.waiting))
+
+        nodes.fail_over()
+        nodes.leader.replica.broken.set()
+
+        assert data_of(await future)["version"] == 1
+        assert await nodes.version() == 1
+
+
+@on_loop
+async def test_without_a_leader_a_request_is_held_and_then_refused() -> None:
+    async with pair() as nodes:
+        nodes.leader.replica.follow()
+        clock = iter(range(0, 1000, 5))
+        nodes.standby.vault.forwarder._now = lambda: float(next(clock))
+
+        outcome = await nodes.start()
+
+        assert isinstance(outcome, Unavailable)
+        assert outcome.messages == (NO_LEADER,)
+
+
+@on_loop
+async def test_a_request_held_while_there_is_no_leader_is_done_by_the_next_one() -> None:
+    async with pair() as nodes:
+        nodes.leader.replica.follow()
+        future = nodes.start()
+        await asyncio.sleep(0)
+
+        nodes.leader.replica.lead()
+
+        assert data_of(await future)["version"] == 1
+
+
+@on_loop
+async def test_a_node_that_comes_to_lead_does_what_it_held_itself() -> None:
+    async with pair() as nodes:
+        nodes.leader.replica.follow()
+        future = nodes.start()
+        await asyncio.sleep(0)
+
+        nodes.fail_over()
+
+        assert data_of(await future)["version"] == 1
+
+
+@on_loop
+async def test_what_a_leader_declared_not_happened_never_happens() -> None:
+    async with pair() as nodes:
+        name = b"n" * 16
+        assert (await ask(nodes.leader, Ask.OUTCOME, name)).reply is Reply.NOT_HAPPENED
+
+        late = await ask(nodes.leader, Ask.EXECUTE, name, token=nodes.leader.root)
+
+        assert late.reply is Reply.NOT_HAPPENED
+        assert await nodes.version() == 0
+
+
+@on_loop
+async def test_the_same_request_sent_twice_at_once_happens_once() -> None:
+    async with pair() as nodes:
+        name = b"n" * 16
+
+        answers = await asyncio.gather(
+            *(ask(nodes.leader, Ask.EXECUTE, name, token=nodes.leader.root) for _ in range(2))
+        )
+
+        assert [answer.reply for answer in answers] == [Reply.ANSWER, Reply.ANSWER]
+        assert answers[0] == answers[1]
+        assert await nodes.version() == 1
+
+
+@on_loop
+async def test_a_sealed_leader_says_that_nothing_happened() -> None:
+    async with pair() as nodes:
+        nodes.leader.vault.seal()
+
+        answer = await ask(nodes.leader, Ask.EXECUTE, b"n" * 16, token=nodes.leader.root)
+
+        assert answer.reply is Reply.NOT_HAPPENED
+
+
+@on_loop
+async def test_reads_at_a_standby_stay_there() -> None:
+    async with pair() as nodes:
+        await nodes.start()
+        nodes.leader.vault.seal()
+
+        assert data_of(await nodes.standby.read("secret/data/a", token=nodes.leader.root))["data"] == {"v": 1}
+
+
+@on_loop
+async def test_a_read_for_the_leader_goes_there() -> None:
+    async with pair() as nodes:
+        nodes.standby.replica.has_quorum = False
+
+        outcome = await nodes.standby.read("sys/mounts", token=nodes.leader.root, is_for_leader=True)
+
+        assert isinstance(outcome, Response)

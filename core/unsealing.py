@@ -100,7 +100,9 @@ def join_key(unseal_key: bytes) -> bytes:
 
 def expected_answer(key: bytes, node_id: str, slot: int) -> bytes:
     """Return what a node must answer to the challenge of a time slot."""
-    return hmac.digest(key, b"conclave join answer v1\0" + slot.to_bytes(8, "big") + node_id.encode(), "sha256")
+    return hmac.digest(
+        key, b"conclave join answer v1\0" + slot.to_bytes(8, "big", signed=True) + node_id.encode(), "sha256"
+    )
 
 
 def make_challenge(key: bytes, node_id: str, *, now_seconds: int, random: Callable[[int], bytes]) -> bytes:

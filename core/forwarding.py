@@ -3,7 +3,9 @@
 A standby sends a request under an id. If the answer does not come (the leader died, the connection broke), the outcome
 is unknown, and what settles it is the log: the next leader, having applied everything that was ever committed, either
 finds the id among recent outcomes, and returns the very answer, or says that it did not happen, and refuses that id from
-then on, so that a copy still under way cannot happen late. Only then is the request sent again.
+then on, so that a copy still under way cannot happen late. Only then is the request sent again. A leader that does not
+remember that far back (it was restarted, or its state came as a snapshot) says that it does not know: the question names
+an index that the request cannot lie below.
 
 A frame names the term it was meant for (`Peers.ask_leader`), so no deposed leader acts on it either.
 See design section 1, docs/adr/0004-execution-on-the-leader.md.
@@ -60,12 +62,17 @@ class Reply(IntEnum):
 
 
 class Question(Struct, array_like=True, frozen=True):
-    """One frame to the leader."""
+    """One frame to the leader.
+
+    Attributes:
+        after_index: what the asking node had applied before it first sent the request: if that happened, then behind it.
+    """
 
     version: int
     ask: Ask
     request_id: bytes
     request: Request | None = None
+    after_index: int = 0
 
 
 class Answer(Struct, array_like=True, frozen=True):
@@ -89,6 +96,14 @@ class Executor(Protocol):
 
     def outcome(self, request_id: bytes) -> bytes | None:
         """Return the encoded outcome of a committed forwarded request."""
+
+    @property
+    def applied_index(self) -> int:
+        """What this node has applied."""
+
+    @property
+    def outcomes_since(self) -> int:
+        """The index from which on every outcome is remembered."""
 
 
 class Forwarder:
@@ -116,16 +131,20 @@ class Forwarder:
         Raises:
             Unavailable: there was no leader, or no certainty, within `HOLD_SECONDS_MAX`.
         """
-        request_id = uuid.uuid4().bytes
+        request_id, after_index = uuid.uuid4().bytes, self._executor.applied_index
         deadline = self._now() + HOLD_SECONDS_MAX
         is_uncertain = False
         while self._now() < deadline:
-            if not is_uncertain and retry_here():
+            leads = retry_here()
+            if leads and not is_uncertain:
                 return None
             ask = Ask.OUTCOME if is_uncertain else Ask.EXECUTE
-            question = Question(VERSION, ask, request_id, None if is_uncertain else request)
+            question = Question(VERSION, ask, request_id, None if is_uncertain else request, after_index)
             try:
-                answer = await self._ask(question, timeout_seconds=min(ANSWER_SECONDS_MAX, deadline - self._now()))
+                if leads:
+                    answer = await self._find(question)
+                else:
+                    answer = await self._ask(question, timeout_seconds=min(ANSWER_SECONDS_MAX, deadline - self._now()))
             except NotLeader:
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
@@ -136,7 +155,8 @@ class Forwarder:
             if answer.reply is Reply.ANSWER:
                 return outcomes.decode(answer.outcome)
             if answer.reply is Reply.NOT_HAPPENED and is_uncertain:
-                request_id = uuid.uuid4().bytes  # the leader refuses the old one from now on
+                # The leader refuses the old one from now on.
+                request_id, after_index = uuid.uuid4().bytes, self._executor.applied_index
             is_uncertain = answer.reply is Reply.UNKNOWN
             await asyncio.sleep(RETRY_SECONDS)
         raise Unavailable(UNKNOWN_OUTCOME if is_uncertain else NO_LEADER)
@@ -154,7 +174,7 @@ class Forwarder:
             question.request.forwarded_by = asker
             answer = await self._execute(question.request_id, question.request)
         else:
-            answer = await self._find(question.request_id)
+            answer = await self._find(question)
         return msgspec.msgpack.encode(answer)
 
     async def _execute(self, request_id: bytes, request: Request) -> Answer:
@@ -170,13 +190,16 @@ class Forwarder:
         )
         return await self._wait(future)
 
-    async def _find(self, request_id: bytes) -> Answer:
-        """Say what became of a request. What is not known here did not happen, and will not."""
+    async def _find(self, question: Question) -> Answer:
+        """Say what became of a request. What is not known here, though it would be, did not happen, and will not."""
+        request_id = question.request_id
         if request_id in self._in_flight:
             return await self._wait(self._in_flight[request_id])
         found = self._executor.outcome(request_id)
         if found is not None:
             return Answer(VERSION, Reply.ANSWER, found)
+        if question.after_index + 1 < self._executor.outcomes_since:
+            return Answer(VERSION, Reply.UNKNOWN)
         self._refused[request_id] = None
         if len(self._refused) > REFUSED_MAX:
             self._refused.popitem(last=False)

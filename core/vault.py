@@ -527,6 +527,16 @@ class Vault:
             return
         done(outcome if self.is_active else Reply.NOT_HAPPENED)
 
+    @property
+    def applied_index(self) -> int:
+        """What this node has applied."""
+        return self.store.applied[0]
+
+    @property
+    def outcomes_since(self) -> int:
+        """The index from which on this node remembers the outcome of every forwarded request."""
+        return self.store.overlay.outcomes_since
+
     def outcome(self, request_id: bytes) -> bytes | None:
         """Return the encoded outcome of a committed forwarded request, if it is known."""
         found = self.store.overlay.outcome(request_id)

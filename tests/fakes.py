@@ -156,7 +156,7 @@ class FakeReplica:
     async def ask_leader(self, body: bytes, *, timeout_seconds: float) -> bytes:
         del timeout_seconds
         leader = self.network.get(self.leader_id)
-        if leader is None or leader.standing is not Standing.LEADER or leader.handler is None:
+        if leader is None or leader is self or leader.standing is not Standing.LEADER or leader.handler is None:
             raise NotLeader
         answering = asyncio.ensure_future(leader.handler(body, self.node_id))
         leader.asked.append(answering)

@@ -200,6 +200,18 @@ async def test_a_sealed_leader_says_that_nothing_happened() -> None:
 
 
 @on_loop
+async def test_a_leader_that_does_not_remember_that_far_back_says_that_it_does_not_know() -> None:
+    async with pair() as nodes:
+        await nodes.start()
+        await nodes.leader.store.flush()
+        nodes.leader.store.state_replaced()
+
+        answer = await ask(nodes.leader, Ask.OUTCOME, b"n" * 16)
+
+        assert answer.reply is Reply.UNKNOWN
+
+
+@on_loop
 async def test_reads_at_a_standby_stay_there() -> None:
     async with pair() as nodes:
         await nodes.start()

@@ -18,9 +18,10 @@ from conclave.core.errors import (
     TooLarge,
     Unavailable,
 )
+from conclave.core.execution import OVERLOADED
 from conclave.core.forwarding import NO_LEADER
 from conclave.core.outcomes import Outcome
-from conclave.core.vault import OVERLOADED, REMOVED
+from conclave.core.vault import REMOVED
 from tests.fakes import data_of, on_loop, request_for, started_vault, until
 
 

@@ -74,13 +74,20 @@ class Acl:
         self.is_root = is_root
 
     @staticmethod
-    def compile(policies: Sequence[Policy]) -> "Acl":
-        """Compile policies; rules with a template are left out, for nobody has an entity to fill them with."""
+    def compile(policies: Sequence[Policy], fill: Callable[[str], str | None] | None = None) -> "Acl":
+        """Compile policies.
+
+        Args:
+            policies: those that count for a token.
+            fill: turns the path of a rule that has templates into one for whoever the token stands for; where it returns
+                None, or is None itself, the rule is left out.
+        """
         merged: dict[str, Permissions] = {}
         for policy in policies:
             for rule in policy.rules:
-                if not rule.is_templated:
-                    merged[rule.path] = _merge(merged.get(rule.path), rule)
+                path = rule.path if not rule.is_templated else fill(rule.path) if fill is not None else None
+                if path is not None:
+                    merged[path] = _merge(merged.get(path), rule)
         exact = {path: permissions for path, permissions in merged.items() if not is_pattern(path)}
         patterns = [
             _Pattern(path, merged[path], _matcher(path))

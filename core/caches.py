@@ -44,7 +44,8 @@ class Caches:
     def __init__(self) -> None:
         self.plans: dict[object, object] = {}
         self._router: Router | None = None
-        self._acls: dict[tuple[str, ...], Acl] = {}
+        self._acls: dict[tuple[tuple[str, ...], str], Acl] = {}
+        self._personal_acls: dict[tuple[tuple[str, ...], str], Acl] = {}  # of tokens that stand for an entity
         self._standings: dict[str, Standing] = {}
         self._tokens: dict[str, object] = {}
         self._token_names: dict[bytes, str] = {}  # storage key -> name of a remembered token
@@ -84,6 +85,7 @@ class Caches:
         self.plans.clear()
         self._router = None
         self._acls.clear()
+        self._personal_acls.clear()
         self._standings.clear()
         self._tokens.clear()
         self._token_names.clear()
@@ -94,8 +96,10 @@ class Caches:
 
     def _policy_changed(self, _index: int, _key: bytes) -> None:
         self._acls.clear()
+        self._personal_acls.clear()
 
     def _identity_changed(self, _index: int, _key: bytes) -> None:
+        self._personal_acls.clear()
         self._standings.clear()  # the record `generation` lies in the area itself and changes with every change
 
     def _token_changed(self, _index: int, key: bytes) -> None:
@@ -141,12 +145,16 @@ class Caches:
     def acl(self, services: Services, record: TokenRecord) -> Acl:
         """Return what a token may do."""
         policies = self.policies(services, record)
-        if not self.usable(services, AREA_POLICIES):
-            return compile_acl(services, policies)
-        found = self._acls.get(policies)
+        entity_id = record.entity_id
+        is_known = self.usable(services, AREA_POLICIES) and (not entity_id or self.usable(services, AREA_IDENTITY))
+        if not is_known:
+            return compile_acl(services, policies, entity_id)
+        acls = self._personal_acls if entity_id else self._acls
+        key = (policies, entity_id)
+        found = acls.get(key)
         if found is None:
-            found = compile_acl(services, policies)
-            bounded_put(self._acls, policies, found, CACHED_ACLS_MAX)
+            found = compile_acl(services, policies, entity_id)
+            bounded_put(acls, key, found, CACHED_ACLS_MAX)
         return found
 
     def tokens(self, services: Services) -> "TokenRecords | Records":

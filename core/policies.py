@@ -24,6 +24,7 @@ from conclave.core import hcl
 from conclave.core.contract import Storage
 from conclave.core.durations import parse_seconds
 from conclave.core.errors import InvalidRequest
+from conclave.core.templates import check_template
 
 ROOT: Final = "root"
 DEFAULT: Final = "default"
@@ -162,6 +163,10 @@ def _invalid_keys(items: Sequence[hcl.Item]) -> str:
 def _parse_rule(block: hcl.Item) -> Rule:
     path = block.labels[0]
     assert isinstance(block.value, hcl.Object), "blocks() returns nothing else"
+    try:
+        check_template(path)
+    except ValueError as error:
+        _refuse(path, f"failed to validate policy templating: {error}")
     if "+*" in path:
         _refuse(path, f"path \"{path}\": invalid use of wildcards ('+*' is forbidden)")
     capabilities: frozenset[str] = frozenset()

@@ -4,9 +4,11 @@ from typing import Final, Protocol
 
 from conclave.core.acl import Acl
 from conclave.core.contract import Context
+from conclave.core.errors import PermissionDenied
 from conclave.core.identity import NOBODY, Identities, Standing
 from conclave.core.policies import Policy, PolicyStore, Rule
 from conclave.core.services import AREA_IDENTITY, AREA_POLICIES, Services
+from conclave.core.templates import ForbiddenValue, Person, fill
 from conclave.core.tokens import TokenRecord
 
 RESPONSE_WRAPPING: Final = "response-wrapping"
@@ -53,11 +55,37 @@ def policies_of(record: TokenRecord, standing: Standing) -> tuple[str, ...]:
 
 def acl_of(services: Services, record: TokenRecord) -> Acl:
     """Return what a token may do, by its policies and its entity's as they are now."""
-    return compile_acl(services, policies_of(record, standing_of(services, record.entity_id)))
+    policies = policies_of(record, standing_of(services, record.entity_id))
+    return compile_acl(services, policies, record.entity_id)
 
 
-def compile_acl(services: Services, policies: tuple[str, ...]) -> Acl:
-    """Return what these policies allow together, as they are now."""
+def compile_acl(services: Services, policies: tuple[str, ...], entity_id: str) -> Acl:
+    """Return what these policies allow an entity together, as they are now.
+
+    Raises:
+        PermissionDenied: something that is known of the entity must not stand in a policy's path.
+    """
     if policies == (RESPONSE_WRAPPING,):
         return Acl.compile([_WRAPPING_POLICY])
-    return Acl.compile(PolicyStore(services.area(AREA_POLICIES)).load_all(policies))
+    person: list[Person | None] = []  # looked up once, and only if there is a template to fill
+
+    def fill_for_entity(path: str) -> str | None:
+        if not person:
+            person.append(_person(services, entity_id))
+        return fill(path, person[0])
+
+    try:
+        return Acl.compile(PolicyStore(services.area(AREA_POLICIES)).load_all(policies), fill_for_entity)
+    except ForbiddenValue as error:
+        raise PermissionDenied(f"1 error occurred:\n\t* error parsing templated policy: {error}\n\n") from None
+
+
+def _person(services: Services, entity_id: str) -> Person | None:
+    """Return what is known of an entity; None for nobody."""
+    if not entity_id:
+        return None
+    identities = Identities(services.area(AREA_IDENTITY), services.random, services.now_ns)
+    entity = identities.entity(entity_id)
+    if entity is None:
+        return None
+    return Person(entity, identities.aliases_of(entity), identities.groups_of(entity_id))

@@ -23,10 +23,11 @@ from msgspec import Struct
 import conclave
 from conclave.cluster.errors import ClusterError, JoinRefused, NoQuorum, NotLeader
 from conclave.cluster.replica import AutopilotRules, JoinTicket, Standing
-from conclave.core import joining, unsealing
+from conclave.core import unsealing
 from conclave.core.ceremonies import NewShares, Rekey, RootGeneration
 from conclave.core.errors import InternalError, InvalidRequest, Unavailable
-from conclave.core.joining import JoinFailed, JoinTarget
+from conclave.core.joiner import WRONG_KEY, Joiner
+from conclave.core.joining import JoinTarget
 from conclave.core.keys import Keys
 from conclave.core.mounts import MountTable
 from conclave.core.policies import ROOT, PolicyStore
@@ -52,14 +53,6 @@ log = logging.getLogger(__name__)
 
 JOINED_SECONDS_MAX: Final = 3.0
 """How long the last share's answer waits for a new member's state to arrive; unsealing goes on behind it."""
-RETRY_SECONDS: Final = 2.0
-"""Pause before the nodes of `retry_join` are asked again."""
-
-WRONG_KEY: Final = (
-    "unable to retrieve stored keys: invalid key: failed to decrypt keys from storage: "
-    "cipher: message authentication failed"
-)
-NO_CHALLENGE: Final = "failed to join raft cluster: failed to get raft challenge"
 NOT_INITIALIZED: Final = "Vault is not initialized"
 ALREADY_INITIALIZED: Final = "Vault is already initialized"
 HALF_INITIALIZED: Final = (
@@ -107,14 +100,6 @@ class NodeInfo(Struct, frozen=True):
     storage_type: str = "raft"
 
 
-class _Join(Struct, frozen=True):
-    """A cluster that has told what unsealing takes, and that this node will ask to take it."""
-
-    target: JoinTarget
-    seal_config: SealConfig
-    is_voter: bool
-
-
 class Lifecycle:
     """The lifecycle of one node's vault.
 
@@ -143,10 +128,9 @@ class Lifecycle:
         self.rekey = Rekey()
         self.root_generation = RootGeneration()
         self._progress = unsealing.Progress()
-        self._join: _Join | None = None
+        self._joiner = Joiner(node.node_id, vault.membership, self._may_join, vault.spawn)
         self._is_initializing = False
         self._opening: asyncio.Task[None] | None = None
-        self._retrying: asyncio.Task[None] | None = None
         self._state_arrived = asyncio.Event()
         vault.on_sealed_changed = self.announce
         vault.on_state_replaced = self._state_replaced
@@ -158,7 +142,7 @@ class Lifecycle:
     @property
     def is_initialized(self) -> bool:
         """Whether there is a cluster that this node belongs to or is about to join."""
-        return self.vault.replica.standing is not Standing.DETACHED or self._join is not None
+        return self.vault.replica.standing is not Standing.DETACHED or self._joiner.met is not None
 
     @property
     def condition(self) -> str:
@@ -176,7 +160,7 @@ class Lifecycle:
         stored = self.vault.store.overlay.get(SEAL_CONFIG_KEY, uncommitted=False)
         if stored is not None:
             return SealConfig.decode(stored)
-        return self._join.seal_config if self._join is not None else None
+        return self._joiner.met.seal_config if self._joiner.met is not None else None
 
     def cluster_info(self) -> ClusterInfo | None:
         """Return what the cluster is called; None while this node is sealed."""
@@ -310,7 +294,7 @@ class Lifecycle:
         if unseal_key is None:
             return
         if self.vault.replica.standing is Standing.DETACHED:
-            await self._become_member(unseal_key)
+            await self._joiner.prove(unseal_key)
             await self._open_when_there(unseal_key)
         elif self._has_state():
             self._open(unseal_key)
@@ -405,56 +389,15 @@ class Lifecycle:
         Raises:
             InternalError: the cluster did not answer, and trying on was not asked for.
         """
-        if self.vault.replica.standing is not Standing.DETACHED:
-            return
-        try:
-            await self._meet(target, is_voter=is_voter)
-        except JoinFailed as error:
-            log.warning("cannot join yet", extra={"reason": str(error)})
-            if not keep_trying:
-                raise InternalError(NO_CHALLENGE) from error
-            self.retry_join([target], is_voter=is_voter)
+        if self.vault.replica.standing is Standing.DETACHED:
+            await self._joiner.begin(target, is_voter=is_voter, keep_trying=keep_trying)
 
     def retry_join(self, targets: Sequence[JoinTarget], *, is_voter: bool = True) -> None:
         """Ask these nodes in turn, again and again, until one of them answers or this node belongs to a cluster."""
-        if self._retrying is not None:
-            self._retrying.cancel()
-        self._retrying = self.vault.spawn(self._keep_meeting(targets, is_voter=is_voter))
+        self._joiner.retry(targets, is_voter=is_voter)
 
-    async def _keep_meeting(self, targets: Sequence[JoinTarget], *, is_voter: bool) -> None:
-        while not self.is_initialized:
-            for target in targets:
-                try:
-                    await self._meet(target, is_voter=is_voter)
-                except JoinFailed as error:
-                    log.info("cannot join yet", extra={"reason": str(error)})
-                else:
-                    return
-            await asyncio.sleep(RETRY_SECONDS)
-
-    async def _meet(self, target: JoinTarget, *, is_voter: bool) -> None:
-        challenge = await joining.ask_challenge(target, self.node.node_id)
-        if self.vault.replica.standing is Standing.DETACHED and not self._is_initializing:
-            self._join = _Join(target, challenge.seal_config, is_voter)
-            self._progress.reset()
-            log.info("will join a cluster when unsealed", extra={"leader_api_address": target.leader_api_address})
-
-    async def _become_member(self, unseal_key: bytes) -> None:
-        """Prove to the cluster that this node holds the unseal key, and become a member."""
-        join = self._join
-        assert join is not None, "a detached node that is initialized has somebody to join"
-        try:
-            challenge = await joining.ask_challenge(join.target, self.node.node_id)
-            answer = unsealing.open_challenge(unsealing.join_key(unseal_key), self.node.node_id, challenge.challenge)
-            if answer is None:
-                raise InvalidRequest(WRONG_KEY)
-            request = self.vault.membership.join_request()
-            ticket = await joining.hand_in(join.target, request, answer, is_voter=join.is_voter)
-        except JoinFailed as error:
-            refused = InvalidRequest if error.is_refusal else InternalError
-            raise refused(f"failed to join raft cluster: {error}") from error
-        await self.vault.membership.join(ticket, request.private_key_pem)
-        log.info("joined", extra={"cluster_id": ticket.cluster_id})
+    def _may_join(self) -> bool:
+        return self.vault.replica.standing is Standing.DETACHED and not self._is_initializing
 
     # -- joining, the cluster's side --
 

@@ -10,8 +10,9 @@ from conclave.cluster.replica import JoinRequest, JoinTicket, Standing
 from conclave.core import joining, unsealing
 from conclave.core.contract import Response
 from conclave.core.errors import InternalError, InvalidRequest
+from conclave.core.joiner import NO_CHALLENGE, WRONG_KEY
 from conclave.core.joining import Challenge, JoinFailed, JoinTarget
-from conclave.core.lifecycle import ALREADY_INITIALIZED, NO_CHALLENGE, WRONG_KEY
+from conclave.core.lifecycle import ALREADY_INITIALIZED
 from conclave.core.outcomes import Outcome
 from conclave.storage.seal import SealConfig
 from tests.fakes import FakeVault, data_of, on_loop, started_vault, until
@@ -375,7 +376,7 @@ async def test_a_cluster_that_does_not_answer_cannot_be_joined(leader: FakeLeade
 
 @on_loop
 async def test_retry_goes_on_in_the_background(leader: FakeLeader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("conclave.core.lifecycle.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("conclave.core.joiner.RETRY_SECONDS", 0.0)
     fake = FakeVault("n2")
     leader.is_reachable = False
     await fake.lifecycle.begin_join(TARGET, keep_trying=True)

@@ -52,12 +52,26 @@ def _campaign(raft: Raft, *, transfer: bool) -> None:
 def _ask(raft: Raft, kind: MessageKind, term: int, *, forced: bool) -> None:
     """Ask all voters, in order of their ids; this node's own vote waits for the disk like any other."""
     answer = MessageKind.VOTE_RESPONSE if kind is MessageKind.VOTE else MessageKind.PRE_VOTE_RESPONSE
-    index, log_term = raft.log.last_index(), raft.log.last_term()
+    log = raft.log
+    index, log_term = log.last_index(), log.last_term()
+    commit, commit_term = log.committed, log.term(log.committed)
     for voter in raft.tracker.voters:
         if voter == raft.id:
             raft.send(Message(answer, voter, raft.id, term))
         else:
-            raft.send(Message(kind, voter, raft.id, term, log_term=log_term, index=index, forced=forced))
+            raft.send(
+                Message(
+                    kind,
+                    voter,
+                    raft.id,
+                    term,
+                    log_term=log_term,
+                    index=index,
+                    commit=commit,
+                    commit_term=commit_term,
+                    forced=forced,
+                )
+            )
 
 
 def step(raft: Raft, message: Message) -> None:
@@ -79,6 +93,9 @@ def _awaited(raft: Raft) -> MessageKind:
 
 
 def _count(raft: Raft, message: Message) -> None:
+    follower.learn_commit(raft, message)
+    if raft.role is Role.FOLLOWER:
+        return
     raft.tracker.record_vote(message.source, not message.reject)
     result = raft.tracker.vote_result()
     if result is VoteResult.LOST:

@@ -273,7 +273,7 @@ class Raft:
         elif kind is MessageKind.PRE_VOTE:
             # Silence would let two nodes of different terms wait for each other for ever.
             self._events.append(VoteRefused(message.source, message.term, pre_vote=True))
-            self.send(Message(MessageKind.PRE_VOTE_RESPONSE, message.source, self.id, self.term, reject=True))
+            follower.send_vote_answer(self, message, self.term, granted=False)
         else:
             self.ignored(message, "of an earlier term")
 
@@ -515,6 +515,7 @@ class Raft:
                 message.sequence,
                 message.forced,
                 message.snapshot,
+                message.commit_term,
             )
         # Answers promise durability, so they leave only after all that was to be written before them; refusals, too.
         (self._promises if message.kind in _PROMISES else self._messages).append(message)

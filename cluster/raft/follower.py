@@ -33,11 +33,42 @@ def answer_vote(raft: Raft, message: Message) -> None:
     granted = may_vote and raft.log.is_up_to_date(message.index, message.log_term)
     raft.note_vote(message, granted=granted)
     # A granted pre-vote answers with the term that was asked about, or the candidate would take it for an old one.
-    term = message.term if granted else raft.term
-    raft.send(Message(_VOTE_ANSWER[message.kind], message.source, raft.id, term, reject=not granted))
+    send_vote_answer(raft, message, message.term if granted else raft.term, granted=granted)
     if granted and not is_pre_vote:
         raft.election_elapsed = 0
         raft.vote = message.source
+    learn_commit(raft, message)
+
+
+def send_vote_answer(raft: Raft, message: Message, term: int, *, granted: bool) -> None:
+    """Answer a request for a vote, and tell how far this node knows the log to be committed."""
+    commit = raft.log.committed
+    raft.send(
+        Message(
+            _VOTE_ANSWER[message.kind],
+            message.source,
+            raft.id,
+            term,
+            commit=commit,
+            reject=not granted,
+            commit_term=raft.log.term(commit),
+        )
+    )
+
+
+def learn_commit(raft: Raft, message: Message) -> None:
+    """Take over what another node knows to be committed, if it is in this log.
+
+    Without a leader nobody else would tell. A member that does not know that a change is committed may need votes of the
+    configuration before it, which nobody gives any more: the others have gone on, and wait for this node in turn.
+    """
+    log = raft.log
+    is_news = message.commit > log.committed and log.matches(message.commit, message.commit_term)
+    if not is_news or raft.role is Role.LEADER:
+        return
+    log.commit_to(message.commit)
+    if raft.role is not Role.FOLLOWER and log.has_unapplied_conf_change():
+        raft.become_follower(raft.term, NO_NODE)  # another configuration decides than the one that was asked
 
 
 def step(raft: Raft, message: Message) -> None:

@@ -111,10 +111,11 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
             unknown).
         index: the entry before `entries` (APPEND), the last entry of the candidate (VOTE), the last matching or the
             refused entry (APPEND_RESPONSE), the read index (READ_INDEX_RESPONSE).
-        commit: the commit index that the receiver may take over.
+        commit: the commit index that the receiver may take over; in votes and their answers, if it has that entry.
         reject_hint: the last entry of the follower that may match.
         sequence: the leader's heartbeat number (HEARTBEAT and its response), or the caller's number of a read
             (READ_INDEX and its response).
+        commit_term: term of the entry at `commit` (votes and their answers).
         forced: this election was asked for by the leader: promises to that leader don't stand against it.
     """
 
@@ -131,6 +132,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     sequence: int = 0
     forced: bool = False
     snapshot: Snapshot | None = None
+    commit_term: int = 0
 
 
 class ConfChangeKind(IntEnum):

@@ -8,6 +8,7 @@ from msgspec import Struct
 class Faults(Struct, frozen=True):
     """Probabilities are of each message, each sync, or each disturbance (one every `disturb_ms` on average)."""
 
+    client_pause_ms: int = 25  # between two operations of the clients, on average
     loss: float = 0.0
     duplication: float = 0.0
     delay_ms_max: int = 3
@@ -46,6 +47,7 @@ def draw(random: Random) -> Faults:
         return random.random() * highest if random.random() < 0.6 else 0.0
 
     return Faults(
+        client_pause_ms=random.choice([8, 25, 25]),
         loss=sometimes(0.25),
         duplication=sometimes(0.2),
         delay_ms_max=random.choice([2, 10, 60]),

@@ -449,6 +449,11 @@ def later_term_kept_secret() -> AbstractContextManager[None]:
     return _replaced(Raft, "_answer_lower_term", silent)
 
 
+def commit_not_told_with_votes() -> AbstractContextManager[None]:
+    """Votes do not tell what is committed, so that two members may wait for each other's configuration for ever."""
+    return _replaced(follower, "learn_commit", lambda raft, message: None)  # noqa: ARG005  (as above)
+
+
 def uncommitted_bytes_never_freed() -> AbstractContextManager[None]:
     """What was applied still counts as uncommitted."""
     return _replaced(leader, "applied", lambda raft, entries: None)  # noqa: ARG005  (as above)
@@ -538,6 +543,7 @@ MUTATIONS: Final[dict[str, Mutation]] = {
         lost_message_never_made_good,
         later_term_kept_secret,
         uncommitted_bytes_never_freed,
+        commit_not_told_with_votes,
         next_falls_behind_a_late_refusal,
         snapshot_report_ignored,
     )

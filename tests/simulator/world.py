@@ -19,7 +19,6 @@ from tests.simulator.node import Node
 FOUNDERS = (1, 2, 3)
 FIRST_ENTRY = Entry(1, 1)
 """What the snapshot that all founders start from stands for."""
-CLIENT_PAUSE_MS = 25
 HEAL_MS_MAX = 6_000
 """Within so much fault-free time a write must commit, and within as much again all members converge."""
 QUIET_LEADER_MS_MAX = 2_500
@@ -129,9 +128,12 @@ class World:
             self.after(100, lambda: self._report_snapshot(message))
 
     def cut(self, links: set[tuple[int, int]], ms_max: float) -> None:
-        """Cut links (from, to) for a while."""
+        """Cut links (from, to) for a while; some of those who lose their leader by that are told at once."""
         self.note("cut " + " ".join(f"{a}>{b}" for a, b in sorted(links)))
         self._cuts.update(links)
+        for leader, node in sorted(links):
+            if self.nodes[node].is_running and self.nodes[node].raft.leader == leader and self.fails(self.faults.hint):
+                self.nodes[node].raft.leader_connection_lost()
         self.after(self.random.random() * ms_max, lambda: self._cuts.subtract(links))
 
     # -- processes --
@@ -173,7 +175,7 @@ class World:
                 leader.propose(f"{self._operations}@{leader.id}".encode())
         elif node.is_running:
             node.read(self._operations)
-        self.after(self.random.random() * 2 * CLIENT_PAUSE_MS, self.operate)
+        self.after(self.random.random() * 2 * self.faults.client_pause_ms, self.operate)
 
     # -- the whole play --
 

@@ -50,6 +50,8 @@ CHANGE = {
     ConfChangeKind.UPDATE: "u",
 }
 
+_VOTES = (MessageKind.VOTE, MessageKind.VOTE_RESPONSE, MessageKind.PRE_VOTE, MessageKind.PRE_VOTE_RESPONSE)
+"""The judge's votes do not tell what is committed."""
 CHANGE_KINDS = {letter: kind for kind, letter in CHANGE.items()}
 
 
@@ -132,7 +134,7 @@ def message_text(
     text += f" Term:{message.term} Log:{message.log_term}/{message.index}"
     if message.reject:
         text += f" Rejected (Hint: {message.reject_hint})"
-    if message.commit != 0:
+    if message.commit != 0 and message.kind not in _VOTES:
         text += f" Commit:{message.commit}"
     if vote:
         text += f" Vote:{vote}"

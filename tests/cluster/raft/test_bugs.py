@@ -305,3 +305,31 @@ def test_a_receiver_that_dies_while_it_takes_a_snapshot_gets_it_again() -> None:
     cluster.run(3 * HEARTBEAT_TICKS)
 
     assert cluster.members[3].storage.snapshot().data == b"abc"
+
+
+def test_a_member_that_is_behind_learns_of_a_removal_from_those_who_refuse_it_their_votes() -> None:
+    # 1 is lost. 4 led, and has applied its own removal, which 3 does not know to be committed. 2 does, but 3 has the longer
+    # log: so 2 needs the vote of 3, and 3, as it believes, that of 4, whose log is the longest.
+    cluster = Cluster(4, seed=12, lease_ticks=LEASE_TICKS)
+    cluster.elect(4)
+    cluster[4].propose_conf_change(ConfChange(ConfChangeKind.REMOVE, 4))
+    cluster.settle(lambda m: m.to == 1 or m.commit > 2 or m.kind is MessageKind.APPEND_RESPONSE)
+    cluster.propose(4, b"for 3")
+    cluster.settle(lambda m: m.to in (1, 2) or m.kind is MessageKind.APPEND_RESPONSE)
+    cluster.propose(4, b"for nobody")
+    cluster.take()
+    for member in (2, 3):
+        cluster.deliver(Message(MessageKind.APPEND_RESPONSE, 4, member, 2, index=3))
+    cluster.deliver(*cluster.take(MessageKind.APPEND, to=2))
+    cluster.take()
+    cluster.members[2].restart()
+    cluster.deliver(Message(MessageKind.HEARTBEAT, 2, 4, 2, commit=3))
+    cluster.take()
+    assert [cluster[member].last_index for member in (2, 3, 4)] == [3, 4, 5]
+    assert cluster[3].conf_state == ConfState((1, 2, 3, 4))
+    assert cluster[4].conf_state == ConfState((1, 2, 3))
+
+    cluster.run(12 * ELECTION_TICKS, isolated(1))
+
+    assert cluster[3].conf_state == ConfState((1, 2, 3))
+    assert [leader for leader in cluster.leaders if leader in (2, 3)]

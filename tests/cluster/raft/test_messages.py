@@ -30,7 +30,7 @@ GOLDEN = [
     (Snapshot(SnapshotMeta(8, 2, ConfState((1,))), b"d"), "92930802959101909090c2c40164"),
     (
         Message(MessageKind.HEARTBEAT, 2, 1, term=4, commit=6, sequence=11),
-        "9d0302010400000690c2000bc2c0",
+        "9e0302010400000690c2000bc2c000",
     ),
 ]
 

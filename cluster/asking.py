@@ -78,6 +78,10 @@ class Asks:
         """Give up what was asked of anybody but a new leader: no earlier one can get anything committed any more."""
         self._give_up(lambda to: to != leader, "another node leads now")
 
+    def give_up(self, text: str) -> None:
+        """Give up everything that was asked: what became of it stays unknown."""
+        self._give_up(lambda _: True, text)
+
     def _give_up(self, concerns: Callable[[int], bool], text: str) -> None:
         for to, future in list(self._waiting.values()):
             if concerns(to) and not future.done():
@@ -96,7 +100,7 @@ class Asks:
 
     async def close(self) -> None:
         """End everything: what was asked stays unknown, what is being answered is left."""
-        self._give_up(lambda _: True, "this node is stopping")
+        self.give_up("this node is stopping")
         serving = list(self._serving)
         for task in serving:
             task.cancel()

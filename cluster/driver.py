@@ -162,6 +162,7 @@ class Driver:
         self._has_disk_stalled = False
         self._generation = 0
         self._leading_term = 0
+        self._standing_term = 0
         self._last_change = Ticket(0, 0)
         self._begin()
 
@@ -617,8 +618,6 @@ class Driver:
             and self._applied_index == raft.last_index
         ):
             self._change_standing(Standing.LEADER)
-
-    _standing_term = 0
 
     def _change_standing(self, standing: Standing) -> None:
         self.standing, self._standing_term = standing, self._raft.term

@@ -10,6 +10,7 @@ Source: raft-details.md section 6.4.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from msgspec import structs
 
@@ -20,7 +21,8 @@ from conclave.cluster.replica import StateMachine
 from conclave.storage.log import HardStateRecord
 from conclave.storage.state import StateStore
 
-NOTHING = (0, 0)
+NOTHING: Final = (0, 0)
+READER_POLL_SECONDS: Final = 0.05
 
 
 async def written(writer: Writer, job: Job) -> None:
@@ -55,6 +57,8 @@ async def install(
     await close_readers()
     intent = structs.replace(identity, installing=(meta.index, meta.term))
     await written(writer, SaveIdentity(encode_identity(intent)))
+    while state.has_readers:  # noqa: ASYNC110  # readers live in other threads, and have no event
+        await asyncio.sleep(READER_POLL_SECONDS)  # somebody saves a snapshot of the old state; nothing else goes on
     # On the loop, although it waits for the disk: in between a read would find no state, and none may see half of it.
     state.install()
     machine.state_replaced()

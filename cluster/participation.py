@@ -20,7 +20,7 @@ from msgspec import structs
 
 from conclave.cluster.asking import Asks
 from conclave.cluster.driver import Driver
-from conclave.cluster.errors import NotLeader
+from conclave.cluster.errors import NoQuorum, NotLeader, Unreachable
 from conclave.cluster.frames import Announce, ChunkRequest, Lane, Service
 from conclave.cluster.installing import install
 from conclave.cluster.links import Handler, Links
@@ -90,6 +90,7 @@ class Participation:
         self._announcement = announcement
         self._clock = boot_seconds
         self._install_task: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._seed = decode_record(identity.seed)
         self.roster = Roster(identity.raft_id, rules)
         self.sender = SnapshotSender(state, run_in_thread, self._clock)
@@ -157,7 +158,7 @@ class Participation:
             self._install_task.cancel()
             await asyncio.gather(self._install_task, return_exceptions=True)
         await self.asks.close()
-        await self.transport.close()
+        await (self._closing or self.transport.close())
         await self.sender.close()
 
     def announcement(self) -> Announce:
@@ -204,13 +205,21 @@ class Participation:
         if not self.driver.is_leader:
             raise NotLeader("this node does not lead")
         await self.step_down()
-        async with asyncio.timeout(MEMBERSHIP_SECONDS_MAX):
-            while True:
-                # The next leader answers nothing before it has applied everything; asking again is safe.
-                with contextlib.suppress(NotLeader):
-                    await self.ask(Service.MEMBERSHIP, node_id.encode(), timeout_seconds=MEMBERSHIP_SECONDS_MAX)
-                    return True
-                await asyncio.sleep(MEMBERSHIP_RETRY_SECONDS)
+        try:
+            async with asyncio.timeout(MEMBERSHIP_SECONDS_MAX):
+                await self._have_removed(node_id)
+        except TimeoutError:
+            raise NoQuorum("the next leader has not confirmed the removal in time; it may still happen") from None
+        return True
+
+    async def _have_removed(self, node_id: str) -> None:
+        # The next leader answers nothing before it has applied everything; and its answer may come too late, when this
+        # node has been told already what it is. Asking again is safe.
+        while self.driver.standing is not Standing.REMOVED:
+            with contextlib.suppress(NotLeader, Unreachable):
+                await self.ask(Service.MEMBERSHIP, node_id.encode(), timeout_seconds=MEMBERSHIP_SECONDS_MAX)
+                return
+            await asyncio.sleep(MEMBERSHIP_RETRY_SECONDS)
 
     async def _answer_removal(self, body: bytes, asker: str) -> bytes:
         """Remove a node that has handed leadership over; only itself."""
@@ -233,6 +242,9 @@ class Participation:
             self.identity = structs.replace(self.identity, is_removed=True)
             self._writer.submit(SaveIdentity(encode_identity(self.identity)), lambda: None)
             self._ticker.stop()
+            self.asks.give_up("this node has been removed")
+            # Nobody listens to it any more: dialing on would only be refused, again and again.
+            self._closing = asyncio.get_running_loop().create_task(self.transport.close(), name="close transport")
 
     def leader_changed(self, leader: int) -> None:
         """See `driver.Observer`."""

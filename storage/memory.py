@@ -139,6 +139,11 @@ class MemoryState:
         """See `StateStore`."""
         return _MemoryReader(self._data, self._keys, self._applied)
 
+    @property
+    def has_readers(self) -> bool:
+        """See `StateStore`. A reader here keeps what it saw, whatever becomes of the state."""
+        return False
+
     def open_installer(self) -> StateInstaller:
         """See `StateStore`."""
         return self._installer

@@ -129,6 +129,10 @@ class StateStore(Protocol):
     def open_reader(self) -> StateReader:
         """Begin one consistent read of everything that has been flushed."""
 
+    @property
+    def has_readers(self) -> bool:
+        """Whether a reader is open; until it is closed the state cannot be replaced."""
+
     def open_installer(self) -> StateInstaller:
         """Begin, or go on, to take a snapshot that will replace this state. One at a time."""
 
@@ -223,6 +227,11 @@ class LmdbState:
         with self._guard:
             self._reader_count += 1
         return _LmdbReader(self, self._env.read(), self._data, self._meta)
+
+    @property
+    def has_readers(self) -> bool:
+        """See `StateStore`."""
+        return self._reader_count > 0
 
     def open_installer(self) -> StateInstaller:
         """See `StateStore`."""

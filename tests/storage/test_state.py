@@ -76,3 +76,14 @@ def test_a_damaged_applied_record_is_found() -> None:
 
     with pytest.raises(Corrupt):
         decode_applied(bytes(stored))
+
+
+def test_a_state_on_disk_knows_that_it_is_being_read(tmp_path: Path) -> None:
+    state = LmdbState(tmp_path / "state", map_bytes=1 << 28)
+    reader = state.open_reader()
+
+    while_reading = state.has_readers
+    reader.close()
+
+    assert (while_reading, state.has_readers) == (True, False)
+    state.close()

@@ -1,0 +1,148 @@
+"""What a driver makes of time: stalls of its own, broken connections, and reads that share a round."""
+
+import asyncio
+
+import pytest
+
+from conclave.cluster.driver import Driver
+from conclave.cluster.errors import NoQuorum
+from conclave.cluster.frames import Lane
+from conclave.cluster.replica import Standing
+from conclave.cluster.timing import ELECTION_TICKS, LEASE_TICKS
+from tests.cluster.cluster_of_nodes import Cluster, Member, commit, until
+
+
+def driver_of(member: Member) -> Driver:
+    assert member.node._part is not None
+    return member.node._part.driver
+
+
+def test_a_follower_that_was_stalled_itself_waits_longer_before_it_campaigns() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        driver = driver_of(cluster.followers[0])
+
+        driver.tick(10.0)
+
+        assert driver._raft.handicap_ticks == ELECTION_TICKS
+        await until(lambda: driver._raft.handicap_ticks == 0)  # the leader was heard again
+        assert cluster.leader.node.standing is Standing.LEADER
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_a_stall_of_its_own_is_no_evidence_against_the_disk() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        driver = driver_of(cluster.leader)
+        driver._writer.oldest_pending_seconds = lambda _: 100.0  # type: ignore[method-assign]
+
+        driver.tick(10.0)
+        is_blamed_after_a_stall = bool(driver.fault)
+        driver.tick(0.0)
+
+        assert not is_blamed_after_a_stall
+        assert driver.fault
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_a_broken_connection_to_the_leader_shortens_the_wait_but_not_below_the_promise() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        driver = driver_of(cluster.followers[0])
+        receiver = cluster.network.nodes[cluster.followers[0].raft_id].receiver
+        assert receiver is not None
+
+        receiver.peer_disconnected(cluster.leader.raft_id, Lane.CONTROL)
+
+        assert LEASE_TICKS < driver._raft.randomized_election_ticks < ELECTION_TICKS
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_readers_that_wait_when_a_node_stops_hear_of_it() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        follower = cluster.followers[0]
+        cluster.network.isolate(follower.raft_id)
+        reader = asyncio.ensure_future(follower.node.read_barrier())
+        await asyncio.sleep(0)
+
+        await follower.node.stop()
+
+        with pytest.raises(NoQuorum):
+            await reader
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_a_lease_does_not_cover_what_is_committed_and_not_applied() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        leader = cluster.leader
+        await until(leader.node.has_lease)
+        driver = driver_of(leader)
+
+        driver._raft.log.committed += 1
+
+        assert not leader.node.has_lease()
+        driver._raft.log.committed -= 1
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_a_change_of_the_membership_voids_the_lease_until_the_new_quorum_confirms() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        leader = cluster.leader
+        await until(leader.node.has_lease)
+        lease = driver_of(leader)._lease
+
+        await leader.node.remove(cluster.followers[0].name)
+
+        assert lease.until == 0.0
+        await until(leader.node.has_lease)
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_while_it_hands_over_a_node_neither_takes_proposals_nor_reads_by_its_lease() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        leader = cluster.leader
+        await until(leader.node.has_lease)
+
+        driver_of(leader).transfer(cluster.followers[0].raft_id)
+
+        assert leader.node.standing is Standing.FOLLOWER
+        assert not leader.node.has_lease()
+        await until(lambda: len(cluster.leaders()) == 1)
+        await commit(cluster.leader, b"after")
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_a_leader_whose_transfer_failed_leads_on_when_all_it_proposed_is_applied() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        leader, target = cluster.leader, cluster.followers[0]
+        cluster.network.cut(leader.raft_id, target.raft_id)
+        leader.node.propose(b"in flight")
+
+        driver_of(leader).transfer(target.raft_id)
+        standing = leader.node.standing
+        await until(lambda: bool(cluster.leaders()))
+
+        assert standing is Standing.FOLLOWER
+        assert cluster.leader.machine.datas == [b"in flight"]
+        await cluster.stop()
+
+    asyncio.run(play())

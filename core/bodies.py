@@ -118,8 +118,8 @@ def escape_html(text: bytes) -> bytes:
 
 
 def _decode(decoder: msgspec.json.Decoder[Any], text: bytes) -> Any:
-    """Decode the first value of a text; None if there is nothing but space."""
-    if not text.strip(_LEADING_SPACE):
+    """Decode the first value of a text; None if there is nothing but space, or `null`, which clients send for no body."""
+    if text.strip(_LEADING_SPACE) in (b"", b"null"):
         return None
     _check_depth(text)
     try:

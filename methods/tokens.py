@@ -325,8 +325,10 @@ def _check_fields(body: Create, role: TokenRole | None) -> str:
     if body.entity_alias and role is not None and not role.allows_alias(body.entity_alias):
         raise InvalidRequest("invalid 'entity_alias' value")
     if token_type == BATCH:
-        for name in ("num_uses", "period", "explicit_max_ttl"):
-            if getattr(body, name):
+        numbers = {"num_uses": body.num_uses}
+        numbers |= {name: _positive(name, getattr(body, name)) for name in ("period", "explicit_max_ttl")}
+        for name, number in numbers.items():
+            if number:
                 raise InvalidRequest(f'batch tokens cannot have "{name}" set')
     _check_text(body.id)
     return token_type
@@ -355,7 +357,7 @@ def _check_rights(ctx: VaultContext, parent: TokenRecord, body: Create) -> None:
         raise InvalidRequest("root or sudo privileges required to specify token id")
     if body.no_parent:
         raise InvalidRequest("root or sudo privileges required to create orphan token")
-    if body.period:
+    if _positive("period", body.period):
         raise InvalidRequest("root or sudo privileges required to create periodic token")
 
 

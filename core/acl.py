@@ -22,7 +22,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from conclave.core.contract import Operation
-from conclave.core.policies import ROOT, Policy, Rule
+from conclave.core.policies import ROOT, Policy, Rule, Scalar
 
 CACHED_PATHS_MAX: Final = 1024
 """How many paths an Acl remembers the deciding rule of."""
@@ -42,8 +42,8 @@ class Permissions(Struct, frozen=True):
     """What all rules of one path allow together."""
 
     capabilities: frozenset[str]
-    allowed: dict[str, list[str]]
-    denied: dict[str, list[str]]
+    allowed: dict[str, list[Scalar]]
+    denied: dict[str, list[Scalar]]
     required: frozenset[str]
     min_wrapping_ttl_seconds: int
     max_wrapping_ttl_seconds: int
@@ -255,7 +255,7 @@ def _least(one: int, other: int) -> int:
     return min(one, other) if one and other else one or other
 
 
-def _merge_parameters(one: dict[str, list[str]], other: dict[str, list[str]]) -> dict[str, list[str]]:
+def _merge_parameters(one: dict[str, list[Scalar]], other: dict[str, list[Scalar]]) -> dict[str, list[Scalar]]:
     merged = dict(one)
     for name, values in other.items():
         before = merged.get(name)
@@ -279,37 +279,47 @@ def _wrapping_fits(permissions: Permissions, wrap_ttl_seconds: int | None) -> bo
 
 
 def _parameters_fit(permissions: Permissions, parameters: Mapping[str, Any]) -> bool:
-    given = {name.lower(): value for name, value in parameters.items()}
-    if not permissions.required <= given.keys():
+    if not permissions.required <= parameters.keys():
         return False
+    given = [(name.lower(), value) for name, value in parameters.items()]  # names that differ in case are all looked at
     if given and "*" in permissions.denied:
         return False
-    if any(_is_refused(permissions.denied.get(name), value) for name, value in given.items()):
+    if any(_is_refused(permissions.denied.get(name), value) for name, value in given):
         return False
     if not permissions.allowed:
         return True
-    others = permissions.allowed.get("*")
-    for name, value in given.items():
-        values = permissions.allowed.get(name, others)
-        if values is None or not _is_listed(values, value):
-            return False
-    return True
+    if "*" not in permissions.allowed and not permissions.allowed.keys() >= {name for name, _ in given}:
+        return False
+    return all(_is_listed(permissions.allowed.get(name, []), value) for name, value in given)
 
 
-def _is_refused(values: list[str] | None, value: object) -> bool:
+def _is_refused(values: list[Scalar] | None, value: object) -> bool:
+    """Whether a value is in a list of denied ones; it is compared as text, so that no spelling of it slips through."""
     if values is None:
         return False
-    return any(_is_listed(values, each) for each in value) if isinstance(value, list) else _is_listed(values, value)
+    if isinstance(value, list):
+        return not values or any(_is_refused(values, each) for each in value)
+    return not values or any(_glob(_text(denied), _text(value)) for denied in values)
 
 
-def _is_listed(values: list[str], value: object) -> bool:
-    """Whether a parameter's value is in a rule's list; an empty list means any."""
+def _is_listed(values: list[Scalar], value: object) -> bool:
+    """Whether a value is in a list of allowed ones: text by globs, numbers and booleans as what they are.
+
+    A `*` alone allows nothing, as in Vault, where an empty list is what allows everything.
+    """
     if not values:
         return True
-    if isinstance(value, list):
-        return all(_is_listed(values, each) for each in value)
-    text = ("true" if value else "false") if isinstance(value, bool) else str(value)
-    return any(_glob(pattern, text) for pattern in values)
+    if isinstance(value, str):
+        return any(isinstance(allowed, str) and allowed != "*" and _glob(allowed, value) for allowed in values)
+    if isinstance(value, bool):
+        return any(allowed is value for allowed in values)
+    if isinstance(value, int | float):
+        return any(not isinstance(allowed, str | bool) and allowed == value for allowed in values)
+    return False
+
+
+def _text(value: object) -> str:
+    return ("true" if value else "false") if isinstance(value, bool) else str(value)
 
 
 def _glob(pattern: str, text: str) -> bool:

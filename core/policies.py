@@ -15,7 +15,7 @@ Names are lower case. Source: Vault's page "Policies"; features measured on a re
 import base64
 import binascii
 from collections.abc import Iterable, Sequence
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeAlias
 from urllib.parse import quote, unquote
 
 from msgspec import Struct
@@ -77,13 +77,17 @@ path "identity/oidc/provider/+/authorize" { capabilities = ["read", "update"] }
 """
 
 
+Scalar: TypeAlias = str | int | float | bool
+"""A value that a rule compares a parameter with."""
+
+
 class Rule(Struct, frozen=True):
     """What one `path` block says."""
 
     path: str  # as written, without a slash in front: "secret/data/+/x*"
     capabilities: frozenset[str]
-    allowed_parameters: dict[str, list[str]] | None = None  # an empty list allows any value
-    denied_parameters: dict[str, list[str]] | None = None
+    allowed_parameters: dict[str, list[Scalar]] | None = None  # an empty list allows any value
+    denied_parameters: dict[str, list[Scalar]] | None = None
     required_parameters: tuple[str, ...] = ()
     min_wrapping_ttl_seconds: int = 0
     max_wrapping_ttl_seconds: int = 0
@@ -170,8 +174,8 @@ def _parse_rule(block: hcl.Item) -> Rule:
     if "+*" in path:
         _refuse(path, f"path \"{path}\": invalid use of wildcards ('+*' is forbidden)")
     capabilities: frozenset[str] = frozenset()
-    allowed: dict[str, list[str]] | None = None
-    denied: dict[str, list[str]] | None = None
+    allowed: dict[str, list[Scalar]] | None = None
+    denied: dict[str, list[Scalar]] | None = None
     required: tuple[str, ...] = ()
     wrapping = {"min_wrapping_ttl": 0, "max_wrapping_ttl": 0}
     for item in block.value.items:
@@ -212,10 +216,14 @@ def _refuse(path: str, what: str) -> NoReturn:
 
 
 def _strings(path: str, item: hcl.Item) -> list[str]:
+    return [_text(value) for value in _scalars(path, item)]
+
+
+def _scalars(path: str, item: hcl.Item) -> list[Scalar]:
     values = item.value
-    if not isinstance(values, list) or not all(isinstance(value, (str, int, float)) for value in values):
+    if not isinstance(values, list) or not all(isinstance(value, str | int | float) for value in values):
         _refuse(path, f'path "{path}": "{item.key}" must be a list of strings, on line {item.line}')
-    return [_text(value) for value in values]
+    return values
 
 
 def _text(value: hcl.Value) -> str:
@@ -238,15 +246,15 @@ def _capabilities(path: str, item: hcl.Item) -> frozenset[str]:
     return frozenset(found)
 
 
-def _parameters(path: str, item: hcl.Item) -> dict[str, list[str]]:
+def _parameters(path: str, item: hcl.Item) -> dict[str, list[Scalar]]:
     """Read `{ "name" = ["value", …] }`; names are compared in lower case."""
     objects = item.value if isinstance(item.value, list) else [item.value]
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[Scalar]] = {}
     for each in objects:
         if not isinstance(each, hcl.Object):
             _refuse(path, f'path "{path}": "{item.key}" must be a map of lists, on line {item.line}')
         for inner in each.items:
-            found[inner.key.lower()] = _strings(path, inner)
+            found[inner.key.lower()] = _scalars(path, inner)
     return found
 
 

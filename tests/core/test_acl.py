@@ -90,7 +90,7 @@ def test_sudo_is_needed_besides_the_operation() -> None:
 
 
 PARAMETERS = """
-allowed_parameters = { "a" = ["1", "2*"] "b" = [] "flag" = ["true"] }
+allowed_parameters = { "a" = ["1", "2*"] "b" = [] "flag" = [true] "n" = [5] }
 denied_parameters = { "c" = [] }
 required_parameters = ["a"]
 """
@@ -100,10 +100,18 @@ required_parameters = ["a"]
     ("fields", "allowed"),
     [
         ({"a": "1"}, True),
-        ({"A": "1"}, True),
+        ({"a": "1", "B": "x"}, True),
+        ({"A": "1"}, False),
+        ({"a": "*"}, False),
         ({"a": "25", "b": "anything"}, True),
-        ({"a": 1}, True),
-        ({"a": "1", "flag": True}, True),
+        ({"a": "1", "flag": True, "n": 5}, True),
+        ({"a": "1", "flag": "true"}, False),
+        ({"a": "1", "n": "5"}, False),
+        ({"a": 1}, False),
+        ({"a": ["1"]}, False),
+        ({"a": "1", "c": []}, False),
+        ({"a": "1", "A": "3"}, False),
+        ({"A": "3", "a": "1"}, False),
         ({"a": "3"}, False),
         ({"b": "x"}, False),
         ({"a": "1", "c": 1}, False),
@@ -115,6 +123,21 @@ def test_parameters_are_held_against_the_rule(fields: dict[str, Any], allowed: b
     restricted = acl(rule("a", "create", "update", more=PARAMETERS))
 
     assert restricted.check("a", Operation.UPDATE, parameters=lambda: fields) is allowed
+
+
+@pytest.mark.parametrize("value", ["1", 1, ["0", 1], "2x"])
+def test_a_denied_value_is_denied_however_it_is_spelled(value: Any) -> None:
+    restricted = acl(rule("a", "update", more='denied_parameters = { "x" = ["1", "2*"] }'))
+
+    assert not restricted.check("a", Operation.UPDATE, parameters=lambda: {"x": value})
+    assert restricted.check("a", Operation.UPDATE, parameters=lambda: {"x": "3"})
+
+
+def test_a_star_allows_all_other_parameters_with_any_value() -> None:
+    restricted = acl(rule("a", "update", more='allowed_parameters = { "x" = ["1"] "*" = ["2"] }'))
+
+    assert restricted.check("a", Operation.UPDATE, parameters=lambda: {"x": "1", "y": "anything"})
+    assert not restricted.check("a", Operation.UPDATE, parameters=lambda: {"x": "2"})
 
 
 def test_all_parameters_can_be_denied() -> None:

@@ -195,6 +195,7 @@ class Server:
         try:
             targets = join_targets(self.config)
             self._require_free_addresses()
+            self._require_readable_certificates()
             self.store.start()
             await self.node.start()
             self.lifecycle.announce()
@@ -216,6 +217,13 @@ class Server:
             wanted.append(self.where.cluster_listen)
         for host, port in wanted:
             require_free(host, port)
+
+    def _require_readable_certificates(self) -> None:
+        """See that TLS files can be read: OpenSSL does not say which of them it is that cannot."""
+        for listener in self.config.listener:
+            for file in (listener.tls_cert_file, listener.tls_key_file, listener.tls_client_ca_file):
+                if file and not listener.tls_disable:
+                    Path(file).open("rb").close()
 
     async def stop(self) -> None:
         """Hand leadership over, answer what is in flight, stop every part; each within its bound."""

@@ -11,9 +11,10 @@ from msgspec import Struct
 
 from conclave.core.cubbyholes import cubbyhole_of
 from conclave.core.errors import TooManyRequests
+from conclave.core.identity import Identities
 from conclave.core.leases import LeaseKind, LeaseRecord, Leases
 from conclave.core.mounts import CUBBYHOLE_PATH, MountTable
-from conclave.core.services import AREA_DOOMED, AREA_LEASES, AREA_MOUNTS, AREA_TOKENS, Services
+from conclave.core.services import AREA_DOOMED, AREA_IDENTITY, AREA_LEASES, AREA_MOUNTS, AREA_TOKENS, Services
 from conclave.core.tokens import ENDED_PREFIXES, BarrierSealer, EndedPrefix, EndedPrefixes, TokenRecord, Tokens
 
 EXPIRED_MAX: Final = 64
@@ -29,10 +30,14 @@ ENDED_PREFIXES_MAX: Final = 64
 
 
 class Doomed(Struct, array_like=True, frozen=True):
-    """A directory whose records are to be deleted: a mount's whole storage, or a part of it."""
+    """What is to be deleted in pieces: a mount's whole storage, a part of it, or the aliases of an auth mount.
+
+    New fields come last, with defaults.
+    """
 
     mount_uuid: str
     path: str = ""
+    alias_accessor: str = ""  # of an auth mount that is gone, whose aliases are to go
 
 
 def tokens_of(services: Services) -> Tokens:
@@ -144,6 +149,11 @@ def doom(services: Services, mount_uuid: str, path: str = "") -> None:
     services.area(AREA_DOOMED).put(name, Doomed(mount_uuid, path))
 
 
+def doom_aliases(services: Services, mount_accessor: str) -> None:
+    """Mark the aliases of an auth mount that is gone to be removed from their entities in the background."""
+    services.area(AREA_DOOMED).put(mount_accessor, Doomed("", alias_accessor=mount_accessor))
+
+
 # -- background steps; each returns how much it did, 0 when there is nothing to do --
 
 
@@ -217,12 +227,20 @@ def _clear_prefix(services: Services, limit: int) -> int:
 
 
 def empty_step(services: Services, limit: int = EMPTIED_MAX) -> int:
-    """Delete records of a doomed directory."""
+    """Delete records of something doomed."""
     doomed_area = services.area(AREA_DOOMED)
     for name in doomed_area.directory.list_piece(limit=1)[0]:
         doomed = doomed_area.get(name, Doomed)
         assert doomed is not None, "it was listed a line above"
-        if services.mount_storage(doomed.mount_uuid).directory.walk_delete(doomed.path, limit=limit):
+        if _is_emptied(services, doomed, limit):
             doomed_area.delete(name)
         return limit
     return 0
+
+
+def _is_emptied(services: Services, doomed: Doomed, limit: int) -> bool:
+    """Delete a piece, and return whether nothing is left."""
+    if doomed.alias_accessor:
+        identities = Identities(services.area(AREA_IDENTITY), services.random, services.now_ns)
+        return identities.mount_removed(doomed.alias_accessor, min(limit, CLEARED_MAX)) == 0
+    return services.mount_storage(doomed.mount_uuid).directory.walk_delete(doomed.path, limit=limit)

@@ -32,7 +32,7 @@ from conclave.core.mounts import (
     normalize,
 )
 from conclave.core.privileged import VaultContext, acl_of
-from conclave.core.revocation import doom, revoke_prefix, tokens_of
+from conclave.core.revocation import doom, doom_aliases, revoke_prefix, tokens_of
 from conclave.core.router import Router
 from conclave.core.services import AREA_MOUNTS, AREA_TOKENS, Limits
 
@@ -353,6 +353,8 @@ def _disable(ctx: VaultContext, path: str) -> Response:
     if mount is not None:
         revoke_prefix(ctx.services, path)
         doom(ctx.services, mount.uuid)
+        if mount.is_auth:
+            doom_aliases(ctx.services, mount.accessor)
     return Response()
 
 

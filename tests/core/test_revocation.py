@@ -9,6 +9,7 @@ import pytest
 
 from conclave.core.cubbyholes import cubbyhole_of
 from conclave.core.errors import TooManyRequests
+from conclave.core.identity import Identities
 from conclave.core.mounts import CUBBYHOLE_PATH, MountTable
 from conclave.core.records import Records
 from conclave.core.revocation import (
@@ -16,6 +17,7 @@ from conclave.core.revocation import (
     REVOKED_AT_ONCE_MAX,
     clear_step,
     doom,
+    doom_aliases,
     empty_step,
     expire_due,
     leases_of,
@@ -26,7 +28,7 @@ from conclave.core.revocation import (
     revoke_token,
     tokens_of,
 )
-from conclave.core.services import AREA_DOOMED, AREA_LEASES, AREA_MOUNTS, AREA_TOKENS, Services
+from conclave.core.services import AREA_DOOMED, AREA_IDENTITY, AREA_LEASES, AREA_MOUNTS, AREA_TOKENS, Services
 from conclave.core.tokens import ENDED_PREFIXES, EndedPrefix, EndedPrefixes, TokenRecord
 from tests.clients import client
 
@@ -235,6 +237,19 @@ def test_a_doomed_mount_is_emptied_in_pieces(services: Services) -> None:
     assert finish(services, lambda each: empty_step(each, limit=3)) > 2
 
     assert storage.list() == []
+    assert services.area(AREA_DOOMED).list() == []
+
+
+def test_aliases_of_a_mount_that_is_gone_are_removed_in_pieces(services: Services) -> None:
+    identities = Identities(services.area(AREA_IDENTITY), services.random, services.now_ns)
+    people = [identities.logged_in("auth_up_1", f"user{number}", {}) for number in range(7)]
+    stays = identities.logged_in("auth_up_2", "user0", {})
+    doom_aliases(services, "auth_up_1")
+
+    assert finish(services, lambda each: empty_step(each, limit=3)) > 2
+
+    assert [alias.mount_accessor for alias in identities.aliases()] == ["auth_up_2"]
+    assert all(identities.entity(person.id) for person in [*people, stays])
     assert services.area(AREA_DOOMED).list() == []
 
 

@@ -124,7 +124,7 @@ class Members:
             if member is not None:
                 await self._change(ConfChangeKind.UPDATE, member)
                 address = member.cluster_address
-                log.info("a node has a new address", extra={"node_id": member.node_id, "cluster_address": address})
+                log.info("recorded the addresses of a node", extra={"node_id": member.node_id, "cluster_address": address})
 
     def _check_leads(self) -> None:
         if not self._driver.is_leader:

@@ -375,11 +375,6 @@ def lease_longer_than_the_promise() -> AbstractContextManager[None]:
     return _replaced(Lease, "confirmed", generous)
 
 
-def lease_not_looked_at_again() -> AbstractContextManager[None]:
-    """A process that was frozen after it looked at its lease answers from its state nevertheless."""
-    return _replaced(Node, "checks_lease_again", False)
-
-
 def lease_kept_on_resigning() -> AbstractContextManager[None]:
     """A leader says that it resigns, and goes on."""
 
@@ -534,7 +529,6 @@ MUTATIONS: Final[dict[str, Mutation]] = {
         lease_after_a_transfer,
         lease_counted_from_the_answer,
         lease_longer_than_the_promise,
-        lease_not_looked_at_again,
         lease_kept_on_resigning,
         campaign_over_an_unapplied_change,
         several_changes_at_once,

@@ -46,7 +46,6 @@ class Node:
     """One process, and its disk, which outlives it."""
 
     answers_before_durable: ClassVar[bool] = False
-    checks_lease_again: ClassVar[bool] = True
     stops_at_failed_sync: ClassVar[bool] = True
     compares_terms_of_proposals: ClassVar[bool] = True
     has_startup_promise: ClassVar[bool] = True
@@ -303,7 +302,7 @@ class Node:
             self.world.after(
                 self.paused_until - self.world.now, lambda: self._read_under_lease(context, floor, generation)
             )
-        elif self.has_lease() or not self.checks_lease_again:
+        elif self.has_lease():
             self.world.checkers.read_answered(floor, self.applied, f"lease read on node {self.id}")
         else:
             self._read_by_index(context, floor)

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.simulator.histories import HISTORIES
+from tests.simulator.lease_histories import LEASE_HISTORIES
 
 
-@pytest.mark.parametrize("history", HISTORIES, ids=lambda history: history.__name__)
+@pytest.mark.parametrize("history", HISTORIES + LEASE_HISTORIES, ids=lambda history: history.__name__)
 def test_a_history_played_by_hand_breaks_no_promise(history: Callable[[], None]) -> None:
     history()

@@ -21,6 +21,12 @@ NOTICED_BY_A_HISTORY = (
     "commit_beyond_the_append",
     "read_confirmed_by_an_old_round",
     "read_before_the_first_commit",
+    "no_promise",
+    "promise_forgotten_at_a_restart",
+    "lease_after_a_transfer",
+    "lease_counted_from_the_answer",
+    "lease_longer_than_the_promise",
+    "lease_kept_on_resigning",
 )
 NOTICED_WITHIN_A_FEW_SEEDS = (
     "vote_for_any_log",

@@ -91,6 +91,11 @@ class TokenRecord(Struct, array_like=True, frozen=True):
         """The lease that ends it; empty for one that ends by itself or never."""
         return f"{self.path}/h{self.name}" if self.expires_ns and not self.is_batch else ""
 
+    @property
+    def last_ttl_seconds(self) -> int:
+        """How long it was good for when it was made or last renewed, which is what a renewal gives that asks for nothing."""
+        return (self.expires_ns - self.renewed_ns) // NANOSECONDS if self.renewed_ns else self.ttl_seconds
+
     def ttl_left_seconds(self, now_ns: int) -> int:
         """Return how long it is good for, rounded down; 0 for one without an end."""
         return max(0, (self.expires_ns - now_ns) // NANOSECONDS) if self.expires_ns else 0

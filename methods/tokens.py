@@ -469,7 +469,7 @@ def _renew(ctx: VaultContext, record: TokenRecord, text: str, increment_seconds:
     if not record.is_renewable:
         raise InvalidRequest("lease is not renewable")
     warnings: list[str] = []
-    ttl = record.period_seconds or increment_seconds or record.ttl_seconds
+    ttl = record.period_seconds or increment_seconds or record.last_ttl_seconds
     longest = record.explicit_max_ttl_seconds or record.max_ttl_seconds
     if not longest and not record.period_seconds:
         longest = ctx.mount.max_lease_ttl_seconds

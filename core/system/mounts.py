@@ -295,6 +295,8 @@ def _enable(ctx: VaultContext, path: str, body: Enable, known: Mapping[str, Engi
     _check_type(kind, body, known)
     mount = new_mount(path, kind, ctx.random, ctx.now_ns, body.options)
     _check_kv_version(mount)
+    if body.options is None and "options" in ctx.request.parameters() and not mount.options:
+        mount = msgspec.structs.replace(mount, options=None)  # an explicit null is shown as one
     settings = convert_fields(NewSettings, body.config)
     mount = msgspec.structs.replace(
         mount,

@@ -51,6 +51,16 @@ def test_the_version_of_kv_is_an_option(kind: str, options: Any, version: str) -
 
 
 @pytest.mark.parametrize(
+    ("fields", "options"), [({}, {}), ({"options": None}, None), ({"options": {"a": "b"}}, {"a": "b"})]
+)
+def test_options_are_shown_as_they_were_sent(fields: dict[str, Any], options: Any) -> None:
+    with client() as vault:
+        vault.write("sys/mounts/m", {"type": "kv"} | fields)
+
+        assert vault.data("sys/mounts/m")["options"] == options
+
+
+@pytest.mark.parametrize(
     ("path", "fields", "message"),
     [
         ("mounts/secret", {"type": "kv"}, "path is already in use at secret/"),

@@ -160,6 +160,16 @@ def test_renewing_gives_what_is_asked_for_up_to_the_maximum() -> None:
         assert vault.data("auth/token/lookup-self", token=token)["last_renewal_time"]
 
 
+def test_renewing_without_a_wish_gives_what_was_given_last() -> None:
+    with client() as vault:
+        token = vault.new_token(policies=["default"], ttl="1h").client_token
+        assert auth_of(vault.write("auth/token/renew-self", token=token)).lease_duration == 3600
+
+        vault.write("auth/token/renew-self", {"increment": "30m"}, token=token)
+
+        assert auth_of(vault.write("auth/token/renew-self", token=token)).lease_duration == 1800
+
+
 def test_a_periodic_token_gets_its_period_and_nothing_else() -> None:
     with client() as vault:
         token = vault.new_token(policies=["default"], period="30m").client_token

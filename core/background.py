@@ -17,6 +17,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+import conclave
 from conclave.cluster.errors import ClusterError
 from conclave.core.durations import NANOSECONDS
 from conclave.core.keys import Keys
@@ -24,6 +25,7 @@ from conclave.core.revocation import clear_step, empty_step, expire_due, leases_
 from conclave.core.rotation import restore_count, rotation_step
 from conclave.core.services import AREA_DOOMED, AREA_TOKENS, TABLE_EXPIRY, Services, area_id
 from conclave.core.store import Settlement
+from conclave.core.versions import note_version
 from conclave.storage.errors import StorageError
 from conclave.storage.transaction import Transaction
 
@@ -113,7 +115,7 @@ class Background:
         keys = vault.keys
         if keys is None or not vault.is_active:
             return False
-        for work in (_expire, _clear, _empty, rotation_step):
+        for work in (_expire, _clear, _empty, rotation_step, _note_version):
             transaction = vault.store.writing()
             services = vault.pipeline.services(transaction, keys.barrier, vault.store.now_ns())
             if work(services, keys):
@@ -139,6 +141,10 @@ class Background:
         latest_ns = now_ns + int(SLEEP_SECONDS_MAX * NANOSECONDS)
         self._sleeps_until_ns = min(latest_ns, next_ns) if next_ns is not None else latest_ns
         return max(0.0, (self._sleeps_until_ns - now_ns) / NANOSECONDS)
+
+
+def _note_version(services: Services, _keys: Keys) -> int:
+    return note_version(services, conclave.__version__)
 
 
 def _expire(services: Services, _keys: Keys) -> int:

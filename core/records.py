@@ -37,7 +37,7 @@ class Records:
             return stored
         decoder = _decoders.get(as_type)
         if decoder is None:
-            decoder = _decoders[as_type] = msgspec.msgpack.Decoder(as_type)  # type: ignore[assignment]  # one map for all types
+            decoder = _decoders[as_type] = msgspec.msgpack.Decoder(as_type)
         try:
             return decoder.decode(stored)  # type: ignore[return-value]  # made for this type a line above
         except msgspec.ValidationError as error:

@@ -1,10 +1,11 @@
 """The `sys/` backend: one engine, mixed from one file a topic.
 
-    seal      init, seal-status, unseal, seal            raft      leader, ha-status, step-down, storage/raft
-    health    health, host-info, state/sanitized         keyring   key-status, rotate
-    mounts    mounts, auth, remount, internal/ui         policies  policies, capabilities
-    leases    leases                                     tools     wrapping, tools, plugins, loggers
-    audit     audit, audit-hash                          ceremonies  rotate/root, rekey, generate-root
+    seal        init, seal-status, unseal, seal          raft      leader, ha-status, step-down, storage/raft
+    health      health, host-info, state/sanitized       keyring   key-status, rotate
+    mounts      mounts, auth, remount, internal/ui       policies  policies, capabilities
+    leases      leases                                   tools     wrapping, tools, plugins, loggers
+    audit       audit, audit-hash                        usage     version-history, locked-users
+    ceremonies  rotate/root, rekey, generate-root
 
 A new topic is a file with a class of operations, and a line in the bases of `System`.
 """
@@ -23,6 +24,7 @@ from conclave.core.system.policies import PolicyOperations
 from conclave.core.system.raft import RaftOperations
 from conclave.core.system.seal import SealOperations
 from conclave.core.system.tools import ToolOperations
+from conclave.core.system.usage import UsageOperations
 
 
 class System(
@@ -36,6 +38,7 @@ class System(
     ToolOperations,
     AuditOperations,
     CeremonyOperations,
+    UsageOperations,
 ):
     """The engine of `sys/`.
 

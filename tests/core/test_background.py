@@ -2,11 +2,13 @@
 
 import pytest
 
+import conclave
 from conclave.core import rotation
 from conclave.core.contract import Operation, Response
 from conclave.core.errors import NotFound, PermissionDenied
 from conclave.core.revocation import leases_of
 from conclave.core.services import AREA_DOOMED, AREA_TOKENS
+from conclave.core.versions import history
 from tests.fakes import FakeVault, data_of, on_loop, started_vault, until
 
 
@@ -153,6 +155,18 @@ async def test_the_keyring_is_rotated_by_time_if_that_is_wanted() -> None:
 
         assert await fake.vault.background.step()
         assert fake.vault.keys.barrier.keyring.active == 2
+
+
+@on_loop
+async def test_a_version_is_written_down_the_first_time_that_it_leads() -> None:
+    async with started_vault() as fake:
+        await until(lambda: bool(history(fake.services())))
+
+        data = data_of(await fake.list("sys/version-history"))
+
+        assert data["keys"] == [conclave.__version__]
+        assert data["key_info"][conclave.__version__]["previous_version"] is None
+        assert not await fake.vault.background.step()
 
 
 @on_loop

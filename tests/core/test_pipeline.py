@@ -295,8 +295,24 @@ async def test_whoever_fails_to_log_in_too_often_is_locked_out() -> None:
             assert message_of(await fake.write("auth/doors/login/bob", {"wrong": True}, token="")) == "no"
 
         assert message_of(await fake.write("auth/doors/login/bob", token="")) == "permission denied"
+        locked = data_of(await fake.read("sys/locked-users"))
+        assert locked["total"] == 1
+        assert locked["by_namespace"][0]["mount_accessors"][0]["alias_identifiers"] == ["bob"]
         assert isinstance(await fake.write("auth/doors/login/eve", token=""), Response)
         fake.clock.advance(901)
+        assert isinstance(await fake.write("auth/doors/login/bob", token=""), Response)
+
+
+@on_loop
+async def test_somebody_who_is_locked_out_can_be_let_in_again() -> None:
+    async with started_vault() as fake:
+        await _mount_doors(fake)
+        for _ in range(5):
+            await fake.write("auth/doors/login/bob", {"wrong": True}, token="")
+        accessor = data_of(await fake.read("sys/auth"))["doors/"]["accessor"]
+
+        await fake.write(f"sys/locked-users/{accessor}/unlock/bob")
+
         assert isinstance(await fake.write("auth/doors/login/bob", token=""), Response)
 
 

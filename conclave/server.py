@@ -42,7 +42,8 @@ from conclave.cluster.transport import Local, Transport
 from conclave.config import InmemStorage, Listener, RaftStorage, RetryJoin, ServerConfig
 from conclave.config_reader import ENVIRONMENT_PREFIXES, ConfigError, Loaded, load
 from conclave.core.joining import JoinTarget
-from conclave.core.lifecycle import Lifecycle, NodeInfo
+from conclave.core.lifecycle import Allowances, Lifecycle, NodeInfo
+from conclave.core.metrics import Metrics
 from conclave.core.pipeline import Pipeline
 from conclave.core.services import Limits
 from conclave.core.store import Store
@@ -181,10 +182,14 @@ class Server:
             {name: method() for name, method in METHODS.items()},
             limits,
         )
-        self.vault = Vault(self.store, self.node, self.node, self.node, pipeline)
-        self.lifecycle = Lifecycle(self.vault, _node_info(config, where, node_id))
+        self.vault = Vault(
+            self.store, self.node, self.node, self.node, pipeline, forbidden_folders=_private_folders(config)
+        )
+        self.lifecycle = Lifecycle(self.vault, _node_info(config, where, node_id), allowances=_allowances(config))
         pipeline.install_system(System(self.lifecycle, sanitized(config, where)))
-        self.listeners = Listeners(self.vault, [_listener_settings(each) for each in config.listener])
+        self.metrics = Metrics()
+        follow_vault(self.metrics, self.vault)
+        self.listeners = Listeners(self.vault, [_listener_settings(each) for each in config.listener], self.metrics)
 
     async def start(self) -> None:
         """Start every part; what cannot start stops those before it.
@@ -273,6 +278,11 @@ def open_storage(config: ServerConfig) -> tuple[LogStore, StateStore]:
         raise StartFailed(f"the state in {folder} cannot be opened: {error}") from error
 
 
+def _private_folders(config: ServerConfig) -> tuple[Path, ...]:
+    """Return where no audit log may be put by a request: into this node's own data."""
+    return (Path(config.storage.path).resolve(),) if isinstance(config.storage, RaftStorage) else ()
+
+
 def join_targets(config: ServerConfig) -> list[JoinTarget]:
     """Return the nodes of `retry_join`, with their files read.
 
@@ -323,6 +333,26 @@ def _transport_factory(config: ServerConfig, where: Addresses) -> TransportFacto
 def _node_settings(config: ServerConfig) -> NodeSettings:
     multiplier = config.storage.performance_multiplier if isinstance(config.storage, RaftStorage) else 0
     return NodeSettings(performance_multiplier=float(multiplier or 1))
+
+
+def _allowances(config: ServerConfig) -> Allowances:
+    """Return what clients may do; the whole node allows what one of its listeners does."""
+    return Allowances(
+        unauthed_rekey=not all(each.disable_unauthed_rekey_endpoints for each in config.listener),
+        unauthed_root_generation=not all(each.disable_unauthed_generate_root_endpoints for each in config.listener),
+        audit_creation=config.unsafe_allow_api_audit_creation,
+    )
+
+
+def follow_vault(metrics: Metrics, vault: Vault) -> None:
+    """Let gauges that are about consensus and the vault be read from them when somebody looks."""
+    metrics.active.follow(lambda: vault.is_active)
+    metrics.unsealed.follow(lambda: not vault.is_sealed)
+    metrics.raft_peers.follow(lambda: len(vault.membership.peers()))
+    metrics.raft_applied_index.follow(lambda: vault.store.applied[0])
+    metrics.raft_commit_index.follow(lambda: vault.membership.committed_index)
+    metrics.raft_term.follow(lambda: vault.replica.term)
+    metrics.autopilot_healthy.follow(lambda: all(peer.is_healthy for peer in vault.membership.peers()))
 
 
 def _node_info(config: ServerConfig, where: Addresses, node_id: str) -> NodeInfo:

@@ -100,6 +100,14 @@ class NodeInfo(Struct, frozen=True):
     storage_type: str = "raft"
 
 
+class Allowances(Struct, frozen=True):
+    """What a node's configuration lets clients do that may be more than an operator wants."""
+
+    unauthed_rekey: bool = False  # new shares without a token
+    unauthed_root_generation: bool = False  # a root token without one
+    audit_creation: bool = False  # audit devices, which write to files of the server's host, through the API
+
+
 class Lifecycle:
     """The lifecycle of one node's vault.
 
@@ -107,8 +115,7 @@ class Lifecycle:
         vault: what is carried from state to state.
         node: how this node is known.
         autopilot: the rules by which this node judges members when it leads.
-        allows_unauthed_rekey: whether new shares can be made without a token.
-        allows_unauthed_root_generation: whether a root token can be made without one.
+        allowances: what this node's configuration lets clients do.
     """
 
     def __init__(
@@ -116,15 +123,12 @@ class Lifecycle:
         vault: Vault,
         node: NodeInfo,
         autopilot: AutopilotRules | None = None,
-        *,
-        allows_unauthed_rekey: bool = False,
-        allows_unauthed_root_generation: bool = False,
+        allowances: Allowances | None = None,
     ) -> None:
         self.vault = vault
         self.node = node
         self.autopilot = autopilot or AutopilotRules()
-        self.allows_unauthed_rekey = allows_unauthed_rekey
-        self.allows_unauthed_root_generation = allows_unauthed_root_generation
+        self.allowances = allowances or Allowances()
         self.rekey = Rekey()
         self.root_generation = RootGeneration()
         self._progress = unsealing.Progress()

@@ -18,7 +18,7 @@ from conclave.cluster.errors import NoQuorum, NotLeader, Overloaded, Unreachable
 from conclave.cluster.replica import JoinRequest, JoinTicket, Peer, Standing, StateMachine, Ticket
 from conclave.core.acl import Acl
 from conclave.core.contract import Engine, MountInfo, Operation, Request, Response, TokenView
-from conclave.core.lifecycle import Initialized, Lifecycle, NodeInfo
+from conclave.core.lifecycle import Allowances, Initialized, Lifecycle, NodeInfo
 from conclave.core.mounts import MountTable, new_mount
 from conclave.core.outcomes import Outcome
 from conclave.core.pipeline import Pipeline
@@ -253,7 +253,11 @@ class FakeVault:
             {name: kind() for name, kind in METHODS.items()},
         )
         self.vault = Vault(self.store, self.replica, self.replica, self.replica, self.pipeline)
-        self.lifecycle = Lifecycle(self.vault, NodeInfo(node_id, "http://127.0.0.1:8200", cluster_name="test"))
+        self.lifecycle = Lifecycle(
+            self.vault,
+            NodeInfo(node_id, "http://127.0.0.1:8200", cluster_name="test"),
+            allowances=Allowances(audit_creation=True),
+        )
         self.pipeline.install_system(System(self.lifecycle))
         self.made: Initialized | None = None
         self.root = ""

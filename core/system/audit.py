@@ -3,7 +3,7 @@
 Source: Vault's API page "/sys/audit"; shapes recorded from a real server.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from msgspec import Meta, Struct
 
@@ -15,6 +15,11 @@ from conclave.core.errors import InvalidRequest
 from conclave.core.lifecycle import Lifecycle
 from conclave.core.privileged import VaultContext
 from conclave.core.services import AREA_AUDIT
+
+CREATION_REFUSED: Final = (
+    "cannot enable audit device via API; use declarative, config-based audit device management instead"
+)
+"""In the words of a server whose configuration does not say `unsafe_allow_api_audit_creation`."""
 
 
 class EnableAudit(Struct):
@@ -50,6 +55,8 @@ class AuditOperations(Engine):
     @operation("audit/{path...}", update=EnableAudit, sudo=True)
     def enable(self, ctx: VaultContext, path: str, body: EnableAudit) -> Response:
         """Add an audit device, once a test record could be written to it."""
+        if not self.lifecycle.allowances.audit_creation:
+            raise InvalidRequest(CREATION_REFUSED)
         name = path.strip("/") + "/"
         if name == "/":
             raise InvalidRequest("backend path must be specified")

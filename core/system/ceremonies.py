@@ -265,11 +265,11 @@ class CeremonyOperations(Engine):
         return config.secret_threshold if config else 0
 
     def _require_unauthed_rekey(self) -> None:
-        if not self.lifecycle.allows_unauthed_rekey:
+        if not self.lifecycle.allowances.unauthed_rekey:
             raise UnsupportedOperation("unsupported operation")
 
     def _require_unauthed_generation(self) -> None:
-        if not self.lifecycle.allows_unauthed_root_generation:
+        if not self.lifecycle.allowances.unauthed_root_generation:
             raise UnsupportedOperation("unsupported operation")
 
     def _start_rekey(self, ctx: VaultContext, body: StartRekey) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 
 from conclave.core.contract import Response
-from conclave.core.errors import InternalError, RequestError
+from conclave.core.errors import InternalError, InvalidRequest, RequestError
+from conclave.core.lifecycle import Allowances
 from tests.fakes import FakeVault, on_loop, started_vault
 
 
@@ -88,6 +89,18 @@ async def test_what_no_device_records_does_not_happen(tmp_path: Path) -> None:
         assert isinstance(read, InternalError)
         fake.vault.auditor.close()
         assert isinstance(await fake.read("secret/data/a"), RequestError)
+
+
+@on_loop
+async def test_requests_make_no_device_unless_the_configuration_says_so(tmp_path: Path) -> None:
+    async with started_vault() as fake:
+        fake.lifecycle.allowances = Allowances()
+
+        refused = await fake.write("sys/audit/file", {"type": "file", "options": {"file_path": str(tmp_path / "log")}})
+
+        assert isinstance(refused, InvalidRequest)
+        assert refused.messages[0].startswith("cannot enable audit device via API")
+        assert not (tmp_path / "log").exists()
 
 
 @on_loop

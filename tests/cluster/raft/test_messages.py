@@ -41,6 +41,12 @@ def test_stored_and_sent_types_keep_their_bytes(value: msgspec.Struct, encoded: 
     assert msgspec.msgpack.decode(bytes.fromhex(encoded), type=type(value)) == value
 
 
+def test_a_message_without_the_fields_that_came_later_is_understood() -> None:
+    older = bytes.fromhex("9d0302010400000690c2000bc2c0")
+
+    assert msgspec.msgpack.decode(older, type=Message).sequence == 11
+
+
 def test_the_numbers_of_kinds_never_change() -> None:
     assert [kind.name for kind in MessageKind][:3] == ["APPEND", "APPEND_RESPONSE", "HEARTBEAT"]
     assert int(MessageKind.RESIGNED) == 15

@@ -110,11 +110,10 @@ class Links:
         if self._transport.send(peer, lane, frame):
             return True
         back = self._back.get(peer) if lane is Lane.CONTROL else None
-        if back is None:
-            return False
-        if not back(frame):
-            self._back.pop(peer, None)
-        return True
+        if back is not None and back(frame):
+            return True
+        self._back.pop(peer, None)
+        return False
 
     def announce(self) -> None:
         """Tell every peer about this node."""

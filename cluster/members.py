@@ -124,7 +124,9 @@ class Members:
             if member is not None:
                 await self._change(ConfChangeKind.UPDATE, member)
                 address = member.cluster_address
-                log.info("recorded the addresses of a node", extra={"node_id": member.node_id, "cluster_address": address})
+                log.info(
+                    "recorded the addresses of a node", extra={"node_id": member.node_id, "cluster_address": address}
+                )
 
     def _check_leads(self) -> None:
         if not self._driver.is_leader:
@@ -140,7 +142,7 @@ class Members:
             raise NoQuorum("another membership change does not come to its end")
         ticket = driver.propose_change(change_for(kind, member))
         is_settled = await watch.until(
-            lambda: driver.has_changed(ticket) or driver.term != ticket.term, timeout_seconds=CHANGE_SECONDS_MAX
+            lambda: driver.has_changed(ticket) or not driver.is_leader, timeout_seconds=CHANGE_SECONDS_MAX
         )
         if not is_settled:
             raise NoQuorum("the membership change was not confirmed in time; it may still happen")

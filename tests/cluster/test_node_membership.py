@@ -58,6 +58,26 @@ def test_only_the_leader_admits_and_removes() -> None:
     asyncio.run(play())
 
 
+def test_a_change_that_loses_its_leader_ends_and_may_be_asked_for_again() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        old = cluster.leader
+        new = cluster.member("d")
+        await new.start()
+        cluster.network.isolate(old.raft_id)
+
+        with pytest.raises(NotLeader):
+            await join(new, old, cluster.authority_key)
+
+        await until(lambda: any(leader is not old for leader in cluster.leaders()))
+        await join(new, next(one for one in cluster.leaders() if one is not old), cluster.authority_key)
+        cluster.network.heal()
+        await until(lambda: all(is_settled(member, 4) for member in cluster.members))
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
 def test_a_node_id_is_taken_only_once() -> None:
     async def play() -> None:
         cluster = await Cluster().found("a", "b")

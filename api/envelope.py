@@ -76,7 +76,8 @@ def answer(request: Request, outcome: Outcome) -> Answer:
             return refusal(errors.UnsupportedOperation())
         return refusal(outcome)
     if outcome.raw is not None:
-        return Answer(200, outcome.raw, outcome.content_type.encode("latin-1"))
+        status = 404 if outcome.is_absent else 200
+        return Answer(status, outcome.raw, outcome.content_type.encode("latin-1"))
     if outcome.condition:
         try:
             return Answer(status_of(outcome.condition, request.query), _bare(outcome.data))

@@ -212,7 +212,7 @@ class Kv(Engine):
         secret = _load(ctx, path)
         newest = secret.versions.get(secret.current_version) if secret is not None else None
         if secret is None or newest is None:
-            raise NotFound
+            return Response(is_absent=True, raw=b"", content_type="application/json")  # no body at all, as measured
         if not newest.is_readable(ctx.now_ns):
             return Response(_describe_version(secret, secret.current_version), is_absent=True)
         _check_and_set(secret, config, body.options)

@@ -27,6 +27,7 @@ class User(Struct, array_like=True, frozen=True):
 
     password_hash: str
     parameters: TokenParameters
+    shows_policies: bool = False  # they were given by their older name, and are shown by both
 
 
 class WriteUser(TokenFields):
@@ -97,7 +98,8 @@ class Userpass(Engine):
         user = ctx.storage.get(_place(username), User)
         if user is None:
             raise NotFound
-        return Response(token_fields.describe(user.parameters))
+        shown = token_fields.describe(user.parameters)
+        return Response(shown | ({"policies": shown["token_policies"]} if user.shows_policies else {}))
 
     @operation("users/{username}", update=WriteUser)
     async def write_user(self, ctx: Context, username: str, body: WriteUser) -> Response:
@@ -109,7 +111,8 @@ class Userpass(Engine):
             if before is None and not hashed:
                 raise InvalidRequest("missing password")
             parameters = token_fields.merged(before.parameters if before else TokenParameters(), body)
-            step.storage.put(_place(username), User(hashed or (before.password_hash if before else ""), parameters))
+            password_hash = hashed or (before.password_hash if before else "")
+            step.storage.put(_place(username), User(password_hash, parameters, _shows_policies(before, body)))
             return Response()
 
         return await ctx.atomically(write)
@@ -138,13 +141,24 @@ class Userpass(Engine):
         """Change a user's policies."""
         user = _known(ctx, username)
         sent = TokenFields(token_policies=body.token_policies, policies=body.policies)
-        changed = msgspec.structs.replace(user, parameters=token_fields.merged(user.parameters, sent))
+        changed = msgspec.structs.replace(
+            user,
+            parameters=token_fields.merged(user.parameters, sent),
+            shows_policies=_shows_policies(user, sent),
+        )
         ctx.storage.put(_place(username), changed)
         return Response()
 
 
 def _place(username: str) -> str:
     return f"user/{username.lower()}"
+
+
+def _shows_policies(before: User | None, sent: TokenFields) -> bool:
+    """Return whether policies are shown by their older name too: whichever name they were last given by decides."""
+    if sent.token_policies is not None:
+        return False
+    return sent.policies is not None or (before is not None and before.shows_policies)
 
 
 def _known(ctx: Context, username: str) -> User:

@@ -177,7 +177,10 @@ def test_a_patch_changes_what_it_names() -> None:
 
 def test_nothing_there_is_nothing_to_patch() -> None:
     with client() as vault:
-        assert refusal(vault.patch("secret/data/none", {"data": {}})) == "NotFound"
+        outcome = vault.patch("secret/data/none", {"data": {}})
+
+        assert isinstance(outcome, Response)
+        assert (outcome.is_absent, outcome.raw) == (True, b"")
 
 
 def test_a_deleted_version_is_not_patched() -> None:

@@ -117,6 +117,18 @@ async def test_a_user_is_shown_without_the_password() -> None:
 
 
 @on_loop
+async def test_policies_given_by_their_older_name_are_shown_by_both() -> None:
+    async with started_vault() as vault:
+        await _with_bob(vault, policies="p1")
+        older = data_of(await vault.read("auth/userpass/users/bob"))
+        await vault.write("auth/userpass/users/bob", {"token_policies": "p2"})
+        newer = data_of(await vault.read("auth/userpass/users/bob"))
+
+        assert (older["policies"], older["token_policies"]) == (["p1"], ["p1"])
+        assert "policies" not in newer
+
+
+@on_loop
 async def test_a_deleted_user_is_gone() -> None:
     async with started_vault() as vault:
         await _with_bob(vault)

@@ -218,16 +218,3 @@ def encode_token(token: str, otp: str) -> str:
     """Return a token hidden by a one-time password: exclusive or, base64 without padding."""
     mixed = bytes(a ^ b for a, b in zip(token.encode(), otp.encode(), strict=True))
     return base64.b64encode(mixed).rstrip(b"=").decode()
-
-
-def decode_token(encoded: str, otp: str) -> str:
-    """Return the token that `encode_token` has hidden.
-
-    Raises:
-        InvalidRequest: the two do not belong together.
-    """
-    try:
-        mixed = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
-        return bytes(a ^ b for a, b in zip(mixed, otp.encode(), strict=True)).decode("ascii")
-    except ValueError:
-        raise InvalidRequest("the encoded token and the one-time password do not fit each other") from None

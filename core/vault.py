@@ -50,7 +50,8 @@ log = logging.getLogger(__name__)
 Done = Callable[[Outcome], None]
 
 VAULT_IS_SEALED: Final = "Vault is sealed"
-REMOVED: Final = "this node has been removed from the cluster; wipe its data directory and join again"
+REMOVED: Final = "Vault is sealed: this node has been removed from the cluster; wipe its data directory and join again"
+"""Begins with words by which clients know that a node serves nothing."""
 NOT_WITH_A_USE_LIMIT: Final = (
     "an operation on one node takes a token without a use limit, for only the leader counts uses"
 )

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from conclave.core.ceremonies import OTP_CHARACTERS, NewShares, Rekey, RootGeneration, decode_token, encode_token
+from conclave.core.ceremonies import OTP_CHARACTERS, NewShares, Rekey, RootGeneration, encode_token
 from conclave.core.contract import Engine, Response, operation
 from conclave.core.errors import InvalidRequest, NotFound, UnsupportedOperation
 from conclave.core.lifecycle import Lifecycle
@@ -44,13 +44,6 @@ class StartGeneration(Struct):
 
     otp: Annotated[str, Meta(description="A one-time password; made here by default.")] = ""
     pgp_key: Annotated[str, Meta(description="Not supported; refused unless empty.")] = ""
-
-
-class DecodeToken(Struct):
-    """A hidden token, and what it is hidden by."""
-
-    encoded_token: Annotated[str, Meta(description="What the generation returned.")] = ""
-    otp: Annotated[str, Meta(description="The one-time password.")] = ""
 
 
 class CeremonyOperations(Engine):
@@ -240,14 +233,6 @@ class CeremonyOperations(Engine):
         encoded = self._give_for_root(ctx, body)
         data = self._bare_generation_status(nonce=body.nonce, encoded=encoded) | {"otp_length": 0}
         return Response(data, is_bare=True)
-
-    @operation("decode-token", update=DecodeToken, authenticated=False, writes=False)
-    def decode(self, ctx: VaultContext, body: DecodeToken) -> Response:
-        """Return the token that a one-time password hides."""
-        del ctx
-        if not body.encoded_token or not body.otp:
-            raise InvalidRequest("missing encoded_token or otp")
-        return Response({"token": decode_token(body.encoded_token, body.otp)})
 
     # -- what they share --
 

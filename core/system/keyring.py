@@ -55,7 +55,7 @@ class KeyringOperations(Engine):
 
     @operation("rotate/config", read=True, sudo=True)
     @operation("rotate/keyring/config", read=True, sudo=True)
-    def read_rotation(self, ctx: VaultContext) -> Response:
+    def read_rotation_config(self, ctx: VaultContext) -> Response:
         """Show when the keyring is rotated by itself."""
         config = rotation.read_config(ctx.services)
         return Response(
@@ -68,7 +68,7 @@ class KeyringOperations(Engine):
 
     @operation("rotate/config", update=Rotation, sudo=True)
     @operation("rotate/keyring/config", update=Rotation, sudo=True)
-    def write_rotation(self, ctx: VaultContext, body: Rotation) -> Response:
+    def write_rotation_config(self, ctx: VaultContext, body: Rotation) -> Response:
         """Set when the keyring is rotated by itself."""
         given = {
             "enabled": body.enabled,

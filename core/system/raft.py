@@ -100,12 +100,11 @@ class RaftOperations(Engine):
             "upgrade_version": peer.version,
         }
 
-    @operation("step-down", update=True, sudo=True, is_local=True)
+    @operation("step-down", update=True, sudo=True)
     async def step_down(self, ctx: Context) -> Response:
-        """Hand leadership to another node; does nothing on a node that does not lead."""
+        """Have the node that leads hand leadership to another one, whichever node was asked."""
         del ctx
-        if self.lifecycle.vault.is_active:
-            await self.lifecycle.vault.membership.step_down()
+        await self.lifecycle.vault.membership.step_down()
         return Response()
 
     @operation("storage/raft/join", update=Join, authenticated=False, while_sealed=True)

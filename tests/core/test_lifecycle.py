@@ -300,6 +300,7 @@ async def test_new_shares_replace_the_old_ones() -> None:
         old = fake.made.shares_hex
         started = data_of(await fake.write("sys/rotate/root/init", {"secret_shares": 1, "secret_threshold": 1}))
         for share in old[:2]:
+            assert data_of(await fake.read("sys/rotate/root/init"))["nonce"] == started["nonce"]
             made = data_of(await fake.write("sys/rotate/root/update", {"key": share, "nonce": started["nonce"]}))
         fake.vault.seal()
 

@@ -190,7 +190,7 @@ async def test_no_request_fails_while_leadership_is_handed_over(monkeypatch: pyt
         writers = Writers(cluster, cluster.members)
         await writers.reach(3)
 
-        assert isinstance(await cluster.write(before, "sys/step-down"), Response)
+        assert isinstance(await cluster.write(cluster.followers[0], "sys/step-down"), Response)
         await writers.reach(3)
         await writers.stop()
 

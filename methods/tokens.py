@@ -17,7 +17,7 @@ from conclave.core.identity import Identities
 from conclave.core.listing import Page, list_page
 from conclave.core.logins import auth_of
 from conclave.core.policies import DEFAULT, ROOT, PolicyStore
-from conclave.core.privileged import VaultContext
+from conclave.core.privileged import VaultContext, standing_of
 from conclave.core.revocation import register_token, release_token, renew_token, revoke_token, tokens_of
 from conclave.core.services import AREA_IDENTITY, AREA_POLICIES, AREA_TOKENS
 from conclave.core.timestamps import rfc3339
@@ -33,6 +33,13 @@ FIRST_ROOT_PATH: Final = "auth/token/root"
 _NO_ACCESSOR: Final = "1 error occurred:\n\t* missing accessor\n\n"
 _ROLE_NAME: Final = re.compile(r"\w([\w.-]*\w)?", re.ASCII)
 
+
+_CHOSEN_ID: Final = (
+    "Supplying a custom ID for the token uses the weaker SHA1 hashing instead of the more secure SHA2-256 HMAC for token "
+    "obfuscation. SHA1 hashed tokens on the wire leads to less secure lookups."
+)
+"""What every Vault warns of, in the words that clients know. Here all tokens are hashed alike; that an ID which somebody
+chose is easier to guess than a random one is as true."""
 
 # -- fields --
 
@@ -308,7 +315,8 @@ def _create(ctx: VaultContext, body: Create, *, is_orphan: bool, path: str, role
     register_token(ctx.services, record)
     store = PolicyStore(ctx.services.area(AREA_POLICIES))
     missing = [f'Policy "{name}" does not exist' for name in policies if not store.exists(name)]
-    return Response(auth=auth_of(record, text, lifetimes.ttl), warnings=[*lifetimes.warnings, *missing])
+    chosen = [_CHOSEN_ID] if body.id and token_type == SERVICE else []
+    return Response(auth=auth_of(record, text, lifetimes.ttl), warnings=[*lifetimes.warnings, *chosen, *missing])
 
 
 def _check_fields(body: Create, role: TokenRole | None) -> str:
@@ -516,4 +524,7 @@ def _describe(ctx: VaultContext, record: TokenRecord, text: str) -> Response:
         data["role"] = record.role
     if record.bound_cidrs:
         data["bound_cidrs"] = record.bound_cidrs
+    identity_policies = standing_of(ctx.services, record.entity_id).policies
+    if identity_policies:
+        data["identity_policies"] = list(identity_policies)
     return Response(data)

@@ -139,6 +139,8 @@ class FastLaneProtocol(HttpToolsProtocol):
             self._received += data
         else:
             self._received = data
+            if self._lane is Lane.IDLE:
+                self._quiet_seconds = 0
         if self._lane is Lane.IDLE:
             self._advance()
         elif len(self._received) > PIPELINED_BYTES_MAX:

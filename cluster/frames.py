@@ -211,5 +211,5 @@ class Decoder:
         del buffer[:end]
         try:
             return decoder.decode(body)
-        except msgspec.MsgspecError as error:
+        except ValueError as error:  # msgspec's own errors, or a text that is no UTF-8
             raise FrameError(f"a frame of type {number} does not decode: {error}") from error

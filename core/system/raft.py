@@ -9,12 +9,14 @@ import binascii
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
+import msgspec
 from msgspec import Meta, Struct
 
 from conclave.cluster.replica import Peer
 from conclave.core.contract import Context, Engine, Response, operation
 from conclave.core.durations import format_duration
-from conclave.core.errors import InvalidRequest
+from conclave.core.errors import InvalidRequest, RequestError, Unavailable
+from conclave.core.forwarding import NO_LEADER
 from conclave.core.joining import JoinTarget
 from conclave.core.lifecycle import Lifecycle
 from conclave.core.timestamps import rfc3339
@@ -33,6 +35,12 @@ class Join(Struct):
     leader_tls_servername: Annotated[str, Meta(description="Name to expect in its certificate.")] = ""
     retry: Annotated[bool, Meta(description="Go on trying in the background if the cluster does not answer.")] = False
     non_voter: Annotated[bool, Meta(description="Join without a vote.")] = False
+
+
+class StepDown(Struct):
+    """Who is to step down."""
+
+    leader: Annotated[str, Meta(description="Only this node, if it leads; whoever leads by default.")] = ""
 
 
 class Challenge(Struct):
@@ -100,11 +108,23 @@ class RaftOperations(Engine):
             "upgrade_version": peer.version,
         }
 
-    @operation("step-down", update=True, sudo=True)
-    async def step_down(self, ctx: Context) -> Response:
+    @operation("step-down", update=StepDown, sudo=True, is_local=True)
+    async def step_down(self, ctx: Context, body: StepDown) -> Response:
         """Have the node that leads hand leadership to another one, whichever node was asked."""
-        del ctx
-        await self.lifecycle.vault.membership.step_down()
+        vault = self.lifecycle.vault
+        if vault.is_active:
+            if body.leader in ("", self.lifecycle.node.node_id):
+                await vault.membership.step_down()
+            return Response()
+        leader = vault.replica.leader
+        if leader is None:
+            raise Unavailable(NO_LEADER)
+        # The answer may get lost with the leadership that it is about; naming the leader makes asking again harmless.
+        named = msgspec.json.encode({"leader": body.leader or leader.node_id})
+        request = msgspec.structs.replace(ctx.request, body=named)
+        outcome = await vault.forwarder.forward(request, retry_here=lambda: vault.is_active)
+        if isinstance(outcome, RequestError):
+            raise outcome
         return Response()
 
     @operation("storage/raft/join", update=Join, authenticated=False, while_sealed=True)

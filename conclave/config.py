@@ -139,7 +139,6 @@ class ServerConfig(Struct, frozen=True):
     )
     log_file: Annotated[str, Meta(description="Log to this file (0600) besides standard error.")] = ""
     pid_file: Annotated[str, Meta(description="Write this process's id here, and remove it at the end.")] = ""
-    ui: Annotated[bool, Meta(description="Serve the web interface at /ui/.")] = False
     default_lease_ttl_seconds: Annotated[
         float, Meta(description="Lifetime of tokens and leases that nothing else is said about.")
     ] = field(default=LEASE_TTL_SECONDS, name="default_lease_ttl")
@@ -182,6 +181,7 @@ NO_EFFECT: Final[Mapping[str, str]] = {
 UNSUPPORTED: Final[Mapping[str, str]] = {
     "raw_storage_endpoint": "sys/raw does not exist: stored records have no names to be read by",
     "introspection_endpoint": "sys/internal/inspect does not exist",
+    "ui": "there is no web interface yet; use the API or the command line",
     "service_registration": "this node registers itself nowhere; probe sys/health instead",
     "ha_storage": "consensus and data share one storage",
     "license_path": "there is no licence to be loaded",

@@ -51,7 +51,6 @@ def dev_config(options: DevOptions) -> ServerConfig:
         storage=InmemStorage(),
         listener=(Listener(address=options.listen_address, tls_disable=True),),
         unsafe_allow_api_audit_creation=True,
-        ui=True,
     )
 
 

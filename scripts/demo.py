@@ -33,7 +33,6 @@ START_SECONDS_MAX: Final = 20.0
 STOP_SECONDS_MAX: Final = 15.0
 POLL_SECONDS: Final = 0.02
 CONFIG: Final = """\
-ui           = true
 cluster_name = "demo"
 api_addr     = "http://127.0.0.1:{api}"
 cluster_addr = "https://127.0.0.1:{cluster}"

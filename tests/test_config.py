@@ -16,7 +16,7 @@ storage "inmem" {}
 listener "tcp" { tls_disable = true }
 """
 FULL = """\
-ui = true
+ui = false
 disable_mlock = true
 unsafe_allow_api_audit_creation = true
 cluster_name = "prod"
@@ -80,7 +80,7 @@ def test_every_kind_of_key_is_read(loading: Loader) -> None:
     assert config.listener[0].telemetry.unauthenticated_metrics_access
     assert config.listener[1].tls_disable
     assert (config.default_lease_ttl_seconds, config.max_lease_ttl_seconds) == (86_400, 90_000)
-    assert (config.ui, config.log_level, config.cluster_name) == (True, "debug", "prod")
+    assert (config.log_level, config.cluster_name) == ("debug", "prod")
     assert config.telemetry.prometheus_retention_time_seconds == 30
 
 
@@ -133,8 +133,12 @@ def test_a_key_that_is_not_supported_is_named_with_what_to_do(loading: Loader, k
 @pytest.mark.parametrize(
     ("content", "line", "problem"),
     [
-        (MINIMAL + "ui = maybe", 3, "expected a value, found 'maybe'"),
-        (MINIMAL + 'ui = "maybe"', 3, "ui: 'maybe' is neither true nor false"),
+        (MINIMAL + "disable_mlock = maybe", 3, "expected a value, found 'maybe'"),
+        (
+            MINIMAL + 'unsafe_allow_api_audit_creation = "maybe"',
+            3,
+            "unsafe_allow_api_audit_creation: 'maybe' is neither true nor false",
+        ),
         (MINIMAL + 'max_lease_ttl = "soon"', 3, 'max_lease_ttl: time: invalid duration "soon"'),
         (MINIMAL + "max_lease_ttl = -1", 3, "max_lease_ttl: a duration cannot be negative"),
         (MINIMAL + "max_lease_ttl = []", 3, 'max_lease_ttl: a duration like "30s" is wanted here'),

@@ -1,0 +1,1 @@
+"""Real nodes, each a process of its own: what only the operating system can show."""

@@ -1,0 +1,204 @@
+"""Starting real nodes on free loopback ports, talking HTTP to them, and stopping them whatever happens."""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+WAIT_SECONDS_MAX = 30.0
+POLL_SECONDS = 0.01
+CONFIG = """\
+storage "raft" {{
+  path    = "{folder}/data-{name}"
+  node_id = "{name}"
+}}
+listener "tcp" {{
+  address         = "127.0.0.1:{api_port}"
+  cluster_address = "127.0.0.1:{cluster_port}"
+  tls_disable     = true
+}}
+api_addr     = "http://127.0.0.1:{api_port}"
+cluster_addr = "https://127.0.0.1:{cluster_port}"
+unsafe_allow_api_audit_creation = true
+"""
+
+
+def conclave(*arguments: str) -> list[str]:
+    """Return the command that runs ours, with every warning an error."""
+    return [sys.executable, "-W", "error", "-m", "conclave", *arguments]
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody uses at this moment."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+def wait_until(condition: Callable[[], Any], what: str, seconds_max: float = WAIT_SECONDS_MAX) -> Any:
+    """Poll until a condition holds, and return what it gave."""
+    deadline = time.monotonic() + seconds_max
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"{seconds_max} s passed before {what}"
+        time.sleep(POLL_SECONDS)  # another process: there is nothing else to wait on
+
+
+class Node:
+    """One node."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder = folder
+        self.name = name
+        self.api_port, self.cluster_port = free_ports(2)
+        self.config = folder / f"{name}.hcl"
+        self.config.write_text(
+            CONFIG.format(folder=folder, name=name, api_port=self.api_port, cluster_port=self.cluster_port)
+        )
+        self.log = folder / f"{name}.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.api_port}"
+
+    @property
+    def data(self) -> Path:
+        return self.folder / f"data-{self.name}"
+
+    def start(self, umask: int = 0o022) -> None:
+        """Start the process and wait until it answers."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                conclave("server", f"-config={self.config}"),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                umask=umask,
+                start_new_session=True,
+            )
+        wait_until(self._answers, f"{self.name} answers:\n{self.log.read_text()}")
+
+    def _answers(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.log.read_text()
+        return self.request("GET", "sys/seal-status")[0] == 200
+
+    def send(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def end(self, number: signal.Signals = signal.SIGKILL) -> int:
+        """Send a signal, wait for the end, and return the exit code."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.send_signal(number)
+        return self.process.wait(WAIT_SECONDS_MAX)
+
+    def request(
+        self, method: str, path: str, body: Any = None, token: str = "", seconds_max: float = 20
+    ) -> tuple[int, Any]:
+        """Send one request; status 0 means that nobody answered."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.api_port, timeout=seconds_max)
+        try:
+            headers = {"X-Vault-Token": token} if token else {}
+            connection.request(method, f"/v1/{path}", None if body is None else json.dumps(body), headers)
+            answer = connection.getresponse()
+            text = answer.read()
+            return answer.status, json.loads(text) if text else None
+        except (OSError, http.client.HTTPException):
+            return 0, None
+        finally:
+            connection.close()
+
+    def health(self) -> int:
+        return self.request("GET", "sys/health", seconds_max=2)[0]
+
+
+class Cluster:
+    """Three nodes, unsealed, with kv-v2 at secret/."""
+
+    def __init__(self, folder: Path) -> None:
+        self.nodes = [Node(folder, name) for name in ("a", "b", "c")]
+        self.key = self.token = ""
+
+    def start(self, umask: int = 0o022) -> None:
+        for node in self.nodes:
+            node.start(umask)
+        first, *others = self.nodes
+        status, made = first.request("PUT", "sys/init", {"secret_shares": 1, "secret_threshold": 1})
+        assert status == 200, made
+        self.key, self.token = made["keys_base64"][0], made["root_token"]
+        self.unseal(first)
+        for node in others:
+            status, answer = node.request("PUT", "sys/storage/raft/join", {"leader_api_addr": first.address})
+            assert status == 200, answer
+            self.unseal(node)
+        wait_until(lambda: self.voters() == len(self.nodes), "all nodes vote")
+        status, answer = first.request(
+            "POST", "sys/mounts/secret", {"type": "kv", "options": {"version": "2"}}, self.token
+        )
+        assert status == 204, answer
+
+    def unseal(self, node: Node) -> None:
+        node.request("PUT", "sys/unseal", {"key": self.key})
+        wait_until(lambda: node.request("GET", "sys/health?standbyok=true")[0] == 200, f"{node.name} is unsealed")
+
+    def voters(self) -> int:
+        status, answer = self.nodes[0].request("GET", "sys/storage/raft/configuration", token=self.token)
+        return sum(each["voter"] for each in answer["data"]["config"]["servers"]) if status == 200 else 0
+
+    def leader(self) -> Node:
+        found: Node = wait_until(
+            lambda: next((node for node in self.alive() if node.health() == 200), None), "somebody leads"
+        )
+        return found
+
+    def standbys(self) -> list[Node]:
+        leader = self.leader()
+        return [node for node in self.alive() if node is not leader]
+
+    def alive(self) -> list[Node]:
+        return [node for node in self.nodes if node.process is not None and node.process.poll() is None]
+
+    def write(self, node: Node, path: str, **data: Any) -> tuple[int, Any]:
+        return node.request("POST", f"secret/data/{path}", {"data": data}, self.token)
+
+    def read(self, node: Node, path: str) -> Any:
+        status, answer = node.request("GET", f"secret/data/{path}", token=self.token)
+        assert status == 200, answer
+        return answer["data"]["data"]
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            if node.process is not None:
+                node.end()
+
+
+@contextlib.contextmanager
+def started(folder: Path, umask: int = 0o022) -> Iterator[Cluster]:
+    """Yield a running cluster and end it."""
+    cluster = Cluster(folder)
+    try:
+        cluster.start(umask)
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    """Return an environment for a client that a developer's own settings do not reach."""
+    return {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(home), "NO_COLOR": "1", **more}

@@ -1,0 +1,77 @@
+"""The docs say what the code does: reference pages are made from it, and what the prose names exists."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from msgspec import Struct, structs
+
+from conclave.cli import REGISTRY as COMMANDS
+from conclave.config import Listener, RaftStorage, RetryJoin, ServerConfig, Telemetry
+from conclave.core.metrics import Metrics, prometheus_name
+from conclave.engines import REGISTRY as ENGINES
+from conclave.methods import REGISTRY as METHODS
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+
+
+def headings(page: str) -> set[str]:
+    return set(re.findall(r"^#+ (.+)$", (DOCS / page).read_text(), re.MULTILINE))
+
+
+def test_the_reference_pages_are_what_the_code_says() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "reference.py", "--check"], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_configuration_key_has_a_heading() -> None:
+    blocks: dict[str, type[Struct]] = {
+        "": ServerConfig,
+        "storage.": RaftStorage,
+        "storage.retry_join.": RetryJoin,
+        "listener.": Listener,
+        "telemetry.": Telemetry,
+    }
+    keys = {f"`{prefix}{field.encode_name}`" for prefix, kind in blocks.items() for field in structs.fields(kind)}
+
+    assert keys <= headings("configuration.md")
+
+
+def test_every_command_has_a_heading() -> None:
+    assert {f"conclave {name}" for name in COMMANDS} <= headings("cli.md")
+
+
+def test_every_family_of_routes_has_a_heading() -> None:
+    assert {"sys/", *ENGINES, *(f"auth/{name}" for name in METHODS)} <= headings("api.md")
+
+
+def test_every_metric_has_a_heading() -> None:
+    assert {f"`{prometheus_name(metric.name)}`" for metric in Metrics()} <= headings("metrics.md")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_every_file_that_a_page_names_exists(page: Path) -> None:
+    named = re.findall(
+        r"`((?:api|cli|cluster|conclave|core|engines|methods|scripts|storage|tests)/[\w./-]*)`", page.read_text()
+    )
+
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_every_decision_is_in_the_index() -> None:
+    index = (ROOT / "mkdocs.yml").read_text()
+
+    assert [page.name for page in sorted((DOCS / "adr").glob("*.md")) if f"adr/{page.name}" not in index] == []
+
+
+def test_the_readme_names_the_two_commands() -> None:
+    readme = (ROOT / "README.md").read_text()
+
+    assert all(command in readme for command in ("make demo", "make test", "make demo-stop"))

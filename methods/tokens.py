@@ -316,7 +316,9 @@ def _create(ctx: VaultContext, body: Create, *, is_orphan: bool, path: str, role
     store = PolicyStore(ctx.services.area(AREA_POLICIES))
     missing = [f'Policy "{name}" does not exist' for name in policies if not store.exists(name)]
     chosen = [_CHOSEN_ID] if body.id and token_type == SERVICE else []
-    return Response(auth=auth_of(record, text, lifetimes.ttl), warnings=[*lifetimes.warnings, *chosen, *missing])
+    standing = standing_of(ctx.services, record.entity_id)
+    auth = auth_of(record, text, lifetimes.ttl, standing)
+    return Response(auth=auth, warnings=[*lifetimes.warnings, *chosen, *missing])
 
 
 def _check_fields(body: Create, role: TokenRole | None) -> str:
@@ -488,7 +490,8 @@ def _renew(ctx: VaultContext, record: TokenRecord, text: str, increment_seconds:
         expires_ns = record.created_ns + longest * NANOSECONDS
         ttl = max(0, round((expires_ns - ctx.now_ns) / NANOSECONDS))
     renewed = renew_token(ctx.services, record, expires_ns)
-    return Response(auth=auth_of(renewed, text, ttl), warnings=warnings)
+    standing = standing_of(ctx.services, renewed.entity_id)
+    return Response(auth=auth_of(renewed, text, ttl, standing), warnings=warnings)
 
 
 # -- answers --

@@ -130,9 +130,8 @@ class ToolOperations(Engine):
         if not body.encoded_token or not body.otp:
             raise InvalidRequest("provided 'encoded_token' or 'otp' is empty")
         try:
-            encoded = base64.b64decode(
-                body.encoded_token.rstrip("=") + "=" * (-len(body.encoded_token) % 4), validate=True
-            )
+            unpadded = body.encoded_token.rstrip("=")
+            encoded = base64.b64decode(unpadded + "=" * (-len(unpadded) % 4), validate=True)
         except (binascii.Error, ValueError):
             raise InvalidRequest("error decoding base64'd token: illegal base64 data") from None
         password = body.otp.encode()

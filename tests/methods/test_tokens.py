@@ -555,3 +555,17 @@ def test_a_root_token_has_no_bounds_of_place() -> None:
         assert "bound_cidrs" not in vault.data(
             "auth/token/lookup-self", token=made.client_token, remote_address="192.0.2.1"
         )
+
+
+def test_policies_of_the_entity_are_told_with_the_tokens_own() -> None:
+    with client() as vault:
+        made = auth_of(
+            role_token(vault, {"allowed_entity_aliases": "bob"}, policies=["own"], entity_alias="bob", ttl="1h")
+        )
+        vault.write(f"identity/entity/id/{made.entity_id}", {"policies": ["theirs"]})
+
+        renewed = auth_of(vault.write("auth/token/renew", {"token": made.client_token}))
+        looked_up = data_of(vault.write("auth/token/lookup", {"token": made.client_token}))
+
+        assert (renewed.policies, renewed.token_policies) == (["default", "own", "theirs"], ["default", "own"])
+        assert (looked_up["policies"], looked_up["identity_policies"]) == (["default", "own"], ["theirs"])

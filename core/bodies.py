@@ -349,17 +349,25 @@ def _to_string(value: Any) -> str:
     raise _mismatch("string", value)
 
 
+INTEGER_MAX: Final = (1 << 63) - 1
+"""The largest integer of a field: what is kept has 64 bits, as Go's."""
+
+
 def _to_int(value: Any) -> int:
-    if isinstance(value, (bool, int)):
-        return int(value)
-    if isinstance(value, float):
-        return int(value)
-    if not isinstance(value, str):
+    if isinstance(value, str):
+        try:
+            number = int(value or "0")
+        except ValueError:
+            raise ValueError("'' cannot parse value as 'int': strconv.ParseInt: invalid syntax") from None
+    elif isinstance(value, (bool, int, float)):
+        if not abs(value) <= INTEGER_MAX:  # also what is no number at all
+            raise ValueError("'' cannot parse value as 'int': strconv.ParseInt: value out of range")
+        number = int(value)
+    else:
         raise _mismatch("int", value)
-    try:
-        return int(value or "0")
-    except ValueError:
-        raise ValueError("'' cannot parse value as 'int': strconv.ParseInt: invalid syntax") from None
+    if abs(number) > INTEGER_MAX:
+        raise ValueError("'' cannot parse value as 'int': strconv.ParseInt: value out of range")
+    return number
 
 
 _TRUE: Final = frozenset({"1", "t", "T", "true", "TRUE", "True"})

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from conclave.core.contract import Context, Engine, Response, operation
 from conclave.core.durations import Seconds
-from conclave.core.errors import InternalError, InvalidRequest, NotFound
+from conclave.core.errors import InvalidRequest, NotFound
 from conclave.core.listing import Page, list_page
 from conclave.engines.transit import keyset, primitives
 from conclave.engines.transit.keyset import Key
@@ -214,7 +214,7 @@ class KeyOperations(Engine):
         """Return a key with all its versions, in plain text."""
         key = keyset.find(ctx, name)
         if key is None:
-            raise InternalError("1 error occurred:\n\t* key not found\n\n")
+            raise NotFound("1 error occurred:\n\t* key not found\n\n")
         if not key.is_exportable:
             raise InvalidRequest("1 error occurred:\n\t* exporting is disallowed on the policy\n\n")
         if not key.allows_plaintext_backup:

@@ -107,19 +107,29 @@ class Background:
     async def step(self) -> bool:
         """Do one bounded piece of what is due and return once it is committed; False if nothing is due.
 
+        What cannot be done, for a record does not open, holds up nothing but its own kind.
+
         Raises:
             ClusterError: this node does not lead any more, or too much is in flight.
-            StorageError: the state cannot be read or written.
+            StorageError: nothing could be done but what cannot.
         """
         vault = self._vault
         keys = vault.keys
         if keys is None or not vault.is_active:
             return False
+        failed: StorageError | None = None
         for work in (_expire, _clear, _empty, rotation_step, _note_version):
             transaction = vault.store.writing()
             services = vault.pipeline.services(transaction, keys.barrier, vault.store.now_ns())
-            if work(services, keys):
+            try:
+                is_due = work(services, keys)
+            except StorageError as error:
+                failed = error
+                continue
+            if is_due:
                 return await self._commit(transaction)
+        if failed is not None:
+            raise failed
         return False
 
     async def _commit(self, transaction: Transaction) -> bool:

@@ -3,12 +3,14 @@
 import pytest
 
 import conclave
+from conclave.cluster.replica import Standing
 from conclave.core import rotation
 from conclave.core.contract import Operation, Response
 from conclave.core.errors import NotFound, PermissionDenied
 from conclave.core.revocation import leases_of
 from conclave.core.services import AREA_DOOMED, AREA_TOKENS
 from conclave.core.versions import history
+from conclave.storage.errors import Corrupt
 from tests.fakes import FakeVault, data_of, on_loop, started_vault, until
 
 
@@ -130,6 +132,29 @@ async def test_a_step_that_cannot_be_committed_is_tried_again(monkeypatch: pytes
         fake.replica.is_overloaded = False
 
         await until(lambda: leases_of(fake.services()).next_expiry_ns() is None)
+
+
+@on_loop
+async def test_a_lease_that_does_not_open_holds_up_nothing_else() -> None:
+    async with started_vault() as fake:
+        await new_token(fake, ttl="30s")
+        fake.replica.follow()
+        services = fake.services()
+        ((key, sealed),) = services.transaction.scan(services.expiry.id)
+        services.transaction.put(key, sealed[:-1])
+        fake.replica.standing = Standing.LEADER
+        await fake.commit(services)
+        fake.clock.advance(31)
+        token = await new_token(fake)
+        await new_token(fake, token=token)
+        await fake.write("auth/token/revoke", {"token": token})
+        assert not is_idle(fake)
+
+        while not is_idle(fake):
+            assert await fake.vault.background.step()
+
+        with pytest.raises(Corrupt):
+            await fake.vault.background.step()
 
 
 @on_loop

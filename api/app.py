@@ -5,6 +5,7 @@ Large bodies, chunked ones, odd headers, paths outside `/v1/`. What is asked and
 """
 
 import asyncio
+import datetime as dt
 from typing import Final
 
 from starlette.applications import Starlette
@@ -13,12 +14,14 @@ from starlette.requests import Request as HttpRequest
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from conclave.api import envelope
+from conclave.api import envelope, exposition
 from conclave.api.envelope import Answer
-from conclave.api.fastlane import body_too_large, request_of, take_body, terms_of
+from conclave.api.fastlane import METRICS_PATH, body_too_large, is_special, request_of, take_body, terms_of
 from conclave.api.handler import ask, new_request_id
 from conclave.api.protocol import Shared, too_late
+from conclave.core.contract import Operation, Request, Response
 from conclave.core.errors import RequestError
+from conclave.core.outcomes import Outcome
 
 _REMOTE_UNKNOWN: Final = ("", 0)
 
@@ -59,13 +62,30 @@ class VaultEndpoint:
             take_body(request, await self._body(http_request))
         except RequestError as error:
             return envelope.refusal(error)
+        if request.path == METRICS_PATH and is_special(request):
+            return await self._metrics(request)
+        return envelope.answer(request, await self._ask(request))
+
+    async def _ask(self, request: Request) -> Outcome:
         seconds_max = self._shared.request_seconds_max
         try:
             async with asyncio.timeout(seconds_max):
-                outcome = await ask(self._shared.handler, request)
+                return await ask(self._shared.handler, request)
         except TimeoutError:
-            outcome = too_late(seconds_max)
-        return envelope.answer(request, outcome)
+            return too_late(seconds_max)
+
+    async def _metrics(self, request: Request) -> Answer:
+        """Return this node's metrics to whoever may read them: the vault is asked for the permission only."""
+        is_allowed = self._shared.has_open_metrics and request.operation is Operation.READ
+        outcome = Response() if is_allowed else await self._ask(request)
+        if isinstance(outcome, RequestError):
+            return envelope.refusal(outcome)
+        if request.query.get("format") != "prometheus":
+            now = dt.datetime.now(dt.UTC)
+            return Answer(200, exposition.as_json(self._shared.metrics, f"{now:%Y-%m-%d %H:%M:%S} +0000 UTC"))
+        if not self._shared.has_prometheus:
+            return Answer(400, b"prometheus is not enabled", b"text/plain")
+        return Answer(200, exposition.prometheus(self._shared.metrics), exposition.PROMETHEUS_TYPE.encode())
 
     async def _body(self, http_request: HttpRequest) -> bytes:
         """Return the whole body.

@@ -47,10 +47,11 @@ BODY_TOO_LARGE: Final = "http: request body too large"
 MERGE_PATCH: Final = "application/merge-patch+json"
 FORM: Final = "application/x-www-form-urlencoded"
 
+METRICS_PATH: Final = "sys/metrics"
 SPECIAL_PATHS: Final = frozenset(
     {
         "sys/internal/specs/openapi",
-        "sys/metrics",
+        METRICS_PATH,
         "sys/storage/raft/snapshot",
         "sys/storage/raft/snapshot-force",
     }
@@ -150,7 +151,8 @@ def media_type(request: Request) -> str:
 
 def is_special(request: Request) -> bool:
     """Tell whether the application answers a request in a way of its own, so that it is not for the fast lane."""
-    return request.path in SPECIAL_PATHS or "help" in request.query
+    is_list = request.operation is Operation.LIST  # a verb that the application's parser does not know
+    return not is_list and (request.path in SPECIAL_PATHS or "help" in request.query)
 
 
 # -- the path --

@@ -42,6 +42,8 @@ class ListenerSettings(Struct, frozen=True):
     tls_min_version: str = "tls12"
     max_request_size: int = REQUEST_BYTES_MAX  # bytes; 0 or less: the default
     max_request_duration_seconds: float = REQUEST_SECONDS_MAX
+    has_open_metrics: bool = False  # telemetry { unauthenticated_metrics_access }
+    has_prometheus: bool = True  # telemetry { prometheus_retention_time } above 0
 
 
 class Listeners:
@@ -107,6 +109,8 @@ class _Listener:
             metrics,
             request_bytes_max=settings.max_request_size if settings.max_request_size > 0 else REQUEST_BYTES_MAX,
             request_seconds_max=int(settings.max_request_duration_seconds) or REQUEST_SECONDS_MAX,
+            has_open_metrics=settings.has_open_metrics,
+            has_prometheus=settings.has_prometheus,
         )
         # No log of uvicorn's: a request line holds the path of a secret, and the node logs for itself.
         self._config = Config(

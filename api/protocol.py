@@ -61,6 +61,8 @@ class Shared(ServerState):
         metrics: where requests are counted.
         request_bytes_max: the bound on a body.
         request_seconds_max: the bound on the time until an answer.
+        has_open_metrics: sys/metrics is answered without a token.
+        has_prometheus: sys/metrics is also answered in Prometheus' format.
     """
 
     def __init__(
@@ -70,12 +72,16 @@ class Shared(ServerState):
         *,
         request_bytes_max: int = REQUEST_BYTES_MAX,
         request_seconds_max: int = REQUEST_SECONDS_MAX,
+        has_open_metrics: bool = False,
+        has_prometheus: bool = True,
     ) -> None:
         super().__init__()
         self.handler = handler
         self.metrics = metrics
         self.request_bytes_max = request_bytes_max
         self.request_seconds_max = request_seconds_max
+        self.has_open_metrics = has_open_metrics
+        self.has_prometheus = has_prometheus
         self.date_line = b""
 
     def set_date(self, date: bytes) -> None:

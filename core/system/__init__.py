@@ -5,7 +5,7 @@
     mounts      mounts, auth, remount, internal/ui       policies  policies, capabilities
     leases      leases                                   tools     wrapping, tools, plugins, loggers
     audit       audit, audit-hash                        usage     version-history, locked-users
-    ceremonies  rotate/root, rekey, generate-root
+    ceremonies  rotate/root, rekey, generate-root        telemetry  metrics
 
 A new topic is a file with a class of operations, and a line in the bases of `System`.
 """
@@ -23,6 +23,7 @@ from conclave.core.system.mounts import MountOperations
 from conclave.core.system.policies import PolicyOperations
 from conclave.core.system.raft import RaftOperations
 from conclave.core.system.seal import SealOperations
+from conclave.core.system.telemetry import TelemetryOperations
 from conclave.core.system.tools import ToolOperations
 from conclave.core.system.usage import UsageOperations
 
@@ -39,6 +40,7 @@ class System(
     AuditOperations,
     CeremonyOperations,
     UsageOperations,
+    TelemetryOperations,
 ):
     """The engine of `sys/`.
 

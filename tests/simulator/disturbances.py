@@ -57,6 +57,25 @@ def _clog(world: World, node: Node) -> None:
     del node
 
 
+def _depose(world: World, node: Node) -> None:
+    """Cut a node off from its leader for about as long as its promise lasts, then the leader from everybody."""
+    leader = world.nodes.get(node.raft.leader)
+    if leader is None or leader is node:
+        return
+    world.cut({(leader.id, node.id), (node.id, leader.id)}, 1500)
+    witnesses = [other for other in world.nodes.values() if other not in (node, leader)]
+
+    def isolate() -> None:
+        if witnesses and world.fails(0.5):
+            world.crash(world.random.choice(witnesses), down_ms_max=20)
+        others = [other for other in world.nodes if other != leader.id]
+        world.cut({(leader.id, other) for other in others} | {(other, leader.id) for other in others}, 800)
+        if node.is_running:
+            node.raft.leader_connection_lost()
+
+    world.after(100 + world.random.random() * 300, isolate)
+
+
 def _pause(world: World, node: Node) -> None:
     node.paused_until = world.now + world.random.random() * 1500
     world.note(f"pause {node.id} until {node.paused_until:.0f}")
@@ -127,6 +146,7 @@ _DISTURBANCES: dict[str, Callable[[World, Node], None]] = {
     "cut": _cut,
     "partition": _partition,
     "clog": _clog,
+    "depose": _depose,
     "pause": _pause,
     "transfer": _transfer,
     "resign": _resign,

@@ -1,6 +1,7 @@
 """What may go wrong in one seed. Each seed draws its own mix; a few have no faults, and must be live all along."""
 
 from random import Random
+from typing import Final
 
 from msgspec import Struct
 
@@ -9,6 +10,7 @@ class Faults(Struct, frozen=True):
     """Probabilities are of each message, each sync, or each disturbance (one every `disturb_ms` on average)."""
 
     client_pause_ms: int = 25  # between two operations of the clients, on average
+    write_share: float = 0.5  # of the operations; who was cut off for a moment can win only if nothing was written
     loss: float = 0.0
     duplication: float = 0.0
     delay_ms_max: int = 3
@@ -25,6 +27,7 @@ class Faults(Struct, frozen=True):
     cut: float = 0.0  # one direction of one link
     partition: float = 0.0
     clog: float = 0.0  # several nodes unreachable, one after the other
+    depose: float = 0.0  # a leader cut off from all, a little after it was cut off from one
     pause: float = 0.0
     transfer: float = 0.0
     resign: float = 0.0
@@ -38,16 +41,34 @@ class Faults(Struct, frozen=True):
         return self == Faults()
 
 
+_LEASES: Final = Faults(
+    client_pause_ms=8,
+    write_share=0.05,
+    delay_ms_max=2,
+    disturb_ms=60,
+    crash=0.1,
+    depose=1.0,
+    transfer=0.3,
+    resign=0.3,
+    hint=1.0,
+)
+"""Many reads, few writes, and leaders cut off at the worst moments: what it takes to catch a lease that is too long."""
+
+
 def draw(random: Random) -> Faults:
     """Return the mix of one seed."""
-    if random.random() < 0.04:
+    kind = random.random()
+    if kind < 0.04:
         return Faults()
+    if kind < 0.14:
+        return _LEASES
 
     def sometimes(highest: float) -> float:
         return random.random() * highest if random.random() < 0.6 else 0.0
 
     return Faults(
         client_pause_ms=random.choice([8, 25, 25]),
+        write_share=random.choice([0.5, 0.5, 0.05]),
         loss=sometimes(0.25),
         duplication=sometimes(0.2),
         delay_ms_max=random.choice([2, 10, 60]),
@@ -64,6 +85,7 @@ def draw(random: Random) -> Faults:
         cut=sometimes(1.0),
         partition=sometimes(1.0),
         clog=sometimes(0.3),
+        depose=sometimes(0.6),
         pause=sometimes(0.5),
         transfer=sometimes(0.5),
         resign=sometimes(0.4),

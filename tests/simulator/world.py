@@ -138,13 +138,13 @@ class World:
 
     # -- processes --
 
-    def crash(self, node: Node) -> None:
+    def crash(self, node: Node, *, down_ms_max: float = 600) -> None:
         """Kill a process; it starts again before long."""
         if not node.is_up:
             return
         self.note(f"crash {node.id}")
         node.crash()
-        self.after(self.random.random() * 600, lambda: self.restart(node))
+        self.after(self.random.random() * down_ms_max, lambda: self.restart(node))
 
     def restart(self, node: Node) -> None:
         """Start a process that is down, unless its disk is gone."""
@@ -169,7 +169,7 @@ class World:
         """One client operation, and the next one later: a write to whoever leads, or a read anywhere."""
         node = self.nodes[self.random.choice(sorted(self.nodes))]
         self._operations += 1
-        if self.random.random() < 0.5:
+        if self.fails(self.faults.write_share):
             for leader in [n for n in self.nodes.values() if n.is_running and n.raft.role is Role.LEADER]:
                 # A deposed leader is written to like the real one.
                 leader.propose(f"{self._operations}@{leader.id}".encode())

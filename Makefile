@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SEEDS ?= 300
 
-.PHONY: install demo demo-stop test check simulate test-compose bench bench-peer clean
+.PHONY: install demo demo-stop test check docs simulate test-compose bench bench-peer clean
 
 install: $(VENV)/.installed
 
@@ -23,6 +23,9 @@ test: install
 
 check: install
 	scripts/check
+
+docs: install
+	scripts/docs
 
 simulate: install
 	$(BIN)/python -m tests.simulator --seeds $(SEEDS)

@@ -18,6 +18,7 @@ import gc
 import logging
 import os
 import platform
+import resource
 import signal
 import socket
 import sys
@@ -124,6 +125,7 @@ async def run(config: ServerConfig, *, warnings: Sequence[str] = (), options: Op
         DevFailed: development mode could not be prepared.
     """
     options = options or Options()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold the keys
     where = addresses(config, own_host())
     try:
         logs.configure(config.log_level, config.log_format, options.log_file or config.log_file)
@@ -189,7 +191,9 @@ class Server:
         pipeline.install_system(System(self.lifecycle, sanitized(config, where)))
         self.metrics = Metrics()
         follow_vault(self.metrics, self.vault)
-        self.listeners = Listeners(self.vault, [_listener_settings(each) for each in config.listener], self.metrics)
+        self.listeners = Listeners(
+            self.vault, [_listener_settings(each, config) for each in config.listener], self.metrics
+        )
 
     async def start(self) -> None:
         """Start every part; what cannot start stops those before it.
@@ -365,7 +369,7 @@ def _node_info(config: ServerConfig, where: Addresses, node_id: str) -> NodeInfo
     )
 
 
-def _listener_settings(listener: Listener) -> ListenerSettings:
+def _listener_settings(listener: Listener, config: ServerConfig) -> ListenerSettings:
     return ListenerSettings(
         address=listener.address,
         tls_disable=listener.tls_disable,
@@ -377,6 +381,8 @@ def _listener_settings(listener: Listener) -> ListenerSettings:
         tls_min_version=listener.tls_min_version,
         max_request_size=listener.max_request_size_bytes,
         max_request_duration_seconds=listener.max_request_duration_seconds,
+        has_open_metrics=listener.telemetry.unauthenticated_metrics_access,
+        has_prometheus=config.telemetry.prometheus_retention_time_seconds > 0,
     )
 
 

@@ -31,7 +31,8 @@ def server(call: Call) -> int:
 
         $ conclave server -dev -dev-root-token-id=root
     """
-    from conclave.server import DevOptions, Options, main
+    from conclave.dev import DevOptions
+    from conclave.server import Options, main
 
     flags = call.flags
     dev = None

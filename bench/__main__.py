@@ -41,7 +41,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--layers", default="", help=f"some of {','.join(LAYERS)}, and no operations")
     parser.add_argument("--operations", default="", help="only operations whose name contains this")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each operation (5)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="seconds of a round (2)")
+    parser.add_argument("--seconds", type=int, default=2, help="seconds of a round (2)")
     parser.add_argument("--name", default="", help="name of the result file")
     return parser.parse_args()
 

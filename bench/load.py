@@ -74,7 +74,7 @@ class Load(Struct, frozen=True):
         return self.requests / self.seconds
 
 
-def run(address: str, target: Target, *, connections: int, seconds: float, token: str) -> Load:
+def run(address: str, target: Target, *, connections: int, seconds: int, token: str) -> Load:
     """Load one node and return what came of it.
 
     Raises:
@@ -91,7 +91,7 @@ def run(address: str, target: Target, *, connections: int, seconds: float, token
         file = Path(folder) / "load.lua"
         file.write_text(script)
         done = subprocess.run(
-            ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "10s", "-s", str(file), address],
+            ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(file), address],
             capture_output=True,
             text=True,
             timeout=seconds + 30,

@@ -15,7 +15,7 @@ from bench import load
 from bench.load import Load, Target
 from bench.nodes import Cluster, NodeProcess
 
-WARM_UP_SECONDS: Final = 0.7
+WARM_UP_SECONDS: Final = 1
 SECRETS: Final = 1000
 VALUE: Final = "x" * 100
 _WRITE: Final = json.dumps({"data": {"password": VALUE, "username": "bench"}})
@@ -120,7 +120,7 @@ def measure(
     clusters: Sequence[tuple[Cluster, Prepared]],
     *,
     rounds: int,
-    seconds: float,
+    seconds: int,
     report: Callable[[str], None],
 ) -> list[Measured]:
     """Measure one operation on each cluster, taking turns."""
@@ -137,7 +137,7 @@ def measure(
 
 
 def _play(
-    operation: Operation, cluster: Cluster, prepared: Prepared, seconds: float, *, warms_up: bool
+    operation: Operation, cluster: Cluster, prepared: Prepared, seconds: int, *, warms_up: bool
 ) -> tuple[Load, float, float]:
     leader = cluster.leader
     node: NodeProcess = next(n for n in cluster.nodes if n is not leader) if operation.on_standby else leader

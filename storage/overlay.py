@@ -207,15 +207,16 @@ class Overlay:
     def has_records(self, prefix: bytes, *, uncommitted: bool, without: Collection[bytes] = ()) -> bool:
         """Whether a directory or table (16 bytes) has a record besides those `without`.
 
-        Asked for every record that is deleted, so it looks at no more than it must: the first one found will do.
+        Asked for every record that is deleted, so it looks at no more than it must: the first one found will do. The
+        newest are looked at first, for the oldest are often deleted.
         """
         proposed = self._proposed.get(prefix, {}) if uncommitted else {}
-        if any(value is not None and key not in without for key, (_, value) in proposed.items()):
+        if any(value is not None and key not in without for key, (_, value) in reversed(proposed.items())):
             return True
         hidden: set[bytes] = {*proposed, *without}
         for layer in self._layers():
             records = layer.get(prefix, {})
-            if any(value is not None and key not in hidden for key, value in records.items()):
+            if any(value is not None and key not in hidden for key, value in reversed(records.items())):
                 return True
             hidden.update(records)
         return any(key not in hidden for key, _ in self._state.scan(prefix))

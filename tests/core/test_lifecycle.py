@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -294,6 +294,23 @@ async def test_two_rotations_in_flight_are_two_terms() -> None:
 
 
 @on_loop
+async def test_when_the_keyring_is_rotated_can_be_set_within_bounds() -> None:
+    async with started_vault() as fake:
+        assert data_of(await fake.read("sys/rotate/config")) == {
+            "enabled": True,
+            "interval": 0,
+            "max_operations": 3_865_470_566,
+        }
+
+        assert isinstance(await fake.write("sys/rotate/keyring/config", {"interval": "1h"}), InvalidRequest)
+        assert isinstance(await fake.write("sys/rotate/config", {"max_operations": 5}), InvalidRequest)
+        assert isinstance(await fake.write("sys/rotate/config", {"enabled": False, "interval": "48h"}), Response)
+
+        data = data_of(await fake.read("sys/rotate/keyring/config"))
+        assert (data["enabled"], data["interval"]) == (False, 172_800)
+
+
+@on_loop
 async def test_new_shares_replace_the_old_ones() -> None:
     async with started_vault(3, 2) as fake:
         assert fake.made is not None
@@ -320,12 +337,13 @@ class FakeLeader:
     def __init__(self, unseal_key: bytes) -> None:
         self.unseal_key = unseal_key
         self.is_reachable = True
+        self.is_down: Callable[[JoinTarget], bool] = lambda _: False
         self.answers: list[bytes] = []
 
     async def ask_challenge(self, target: JoinTarget, node_id: str) -> Challenge:
-        assert target == TARGET
-        if not self.is_reachable:
+        if not self.is_reachable or self.is_down(target):
             raise JoinFailed("cannot reach it")
+        assert target == TARGET
         key = unsealing.join_key(self.unseal_key)
         sealed = unsealing.make_challenge(key, node_id, now_seconds=0, random=bytes)
         return Challenge(sealed, SealConfig(1, 1))
@@ -410,6 +428,20 @@ async def test_the_right_key_makes_a_member_that_opens_its_state_when_it_comes(
         fake.store.state_replaced()
         await until(lambda: not fake.vault.is_sealed)
         await fake.stop()
+
+
+@on_loop
+async def test_another_node_of_the_cluster_is_asked_if_the_first_is_down(leader: FakeLeader) -> None:
+    fake = FakeVault("n2")
+    down = JoinTarget("http://127.0.0.1:1")
+    leader.is_down = lambda target: target == down
+    fake.lifecycle.retry_join([down, TARGET])
+    await until(lambda: fake.lifecycle.is_initialized)
+
+    await fake.lifecycle._joiner.prove(leader.unseal_key)
+
+    assert fake.replica.standing is Standing.FOLLOWER
+    await fake.stop()
 
 
 @on_loop

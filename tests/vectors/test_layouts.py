@@ -1,0 +1,43 @@
+"""Golden bytes of what is stored and has no test of its layout beside its other tests: types never change.
+
+Elsewhere: frames, membership, snapshots, the applied record and the seal configuration, each beside its module's tests.
+"""
+
+from conclave.cluster.raft import ConfChange, ConfChangeKind, ConfChangeV2, EntryKind, encode_conf_change
+from conclave.storage import log
+from conclave.storage.keyring import DataKey, Keyring
+from conclave.storage.writeset import WriteSet
+
+
+def test_a_write_set_has_this_layout() -> None:
+    write_set = WriteSet(5, [(b"k" * 32, b"v")], [b"d" * 32], b"r" * 16, b"a")
+
+    written = "01" + "9505" + "9192c420" + "6b" * 32 + "c40176" + "91c420" + "64" * 32 + "c410" + "72" * 16 + "c40161"
+
+    assert write_set.encode().hex() == written
+    assert WriteSet.decode(bytes.fromhex(written)) == write_set
+
+
+def test_a_log_entry_has_this_layout() -> None:
+    written = "8db02ed2" + "0000000000000003" + "01" + "64617461"
+
+    assert log._encode((3, 7, 1, b"data")).hex() == written
+    assert log._decode(7, bytes.fromhex(written)) == (3, 7, 1, b"data")
+
+
+def test_membership_changes_have_this_layout() -> None:
+    single = ConfChange(ConfChangeKind.REMOVE, 3)
+    several = ConfChangeV2((ConfChange(ConfChangeKind.ADD_LEARNER, 3),), context=b"m")
+
+    assert encode_conf_change(single) == (EntryKind.CONF_CHANGE, bytes.fromhex("920103"))
+    assert encode_conf_change(several) == (EntryKind.CONF_CHANGE_V2, bytes.fromhex("93" + "91920303" + "00" + "c4016d"))
+    assert encode_conf_change(ConfChangeV2()) == (EntryKind.CONF_CHANGE_V2, b"")
+
+
+def test_a_keyring_has_this_layout() -> None:
+    keyring = Keyring(1, {1: DataKey(b"k" * 32, 5)}, b"n" * 32)
+
+    written = "01" + "930181" + "01" + "92c420" + "6b" * 32 + "05" + "c420" + "6e" * 32
+
+    assert keyring.encode().hex() == written
+    assert Keyring.decode(bytes.fromhex(written)) == keyring

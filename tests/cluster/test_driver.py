@@ -36,7 +36,7 @@ def test_a_stall_of_its_own_is_no_evidence_against_the_disk() -> None:
     async def play() -> None:
         cluster = await Cluster().found("a", "b", "c")
         driver = driver_of(cluster.leader)
-        driver._writer.oldest_pending_seconds = lambda _: 100.0  # type: ignore[method-assign]
+        driver._writer.oldest_pending_seconds = lambda _: 100.0  # type: ignore[method-assign, assignment]
 
         driver.tick(10.0)
         is_blamed_after_a_stall = bool(driver.fault)

@@ -110,7 +110,7 @@ async def _ask(target: JoinTarget, path: str, fields: dict[str, Any]) -> dict[st
         raise JoinFailed(f"cannot reach {target.leader_api_address or 'the leader'}: {error}") from error
     try:
         decoded = msgspec.json.decode(answer)
-    except msgspec.DecodeError as error:
+    except ValueError as error:  # msgspec's own error, or a text that is no UTF-8
         raise JoinFailed(f"{target.leader_api_address} answered no JSON") from error
     if status != http.client.OK or not isinstance(decoded, dict) or not isinstance(decoded.get("data"), dict):
         errors = decoded.get("errors") if isinstance(decoded, dict) else None

@@ -27,7 +27,7 @@ class _Stage:
         self.world = World(1, Faults())
         self.world.run(SETTLED_MS, lambda: any(node.has_lease() for node in self.world.nodes.values()))
         self.leader = next(node for node in self.world.nodes.values() if node.raft.role is Role.LEADER)
-        self.helper, self.rival = (node for node in self.world.nodes.values() if node is not self.leader)
+        self.witness, self.rival = (node for node in self.world.nodes.values() if node is not self.leader)
         self._written = 0
 
     def separate(self, *pairs: tuple[Node, Node]) -> None:
@@ -36,7 +36,7 @@ class _Stage:
         self.world.cut(links, float("inf"))
 
     def isolate_leader(self) -> None:
-        self.separate((self.leader, self.helper), (self.leader, self.rival))
+        self.separate((self.leader, self.witness), (self.leader, self.rival))
 
     def go_on(self, ms: float, stop: Callable[[], bool] = lambda: False) -> None:
         """Let time pass."""
@@ -59,7 +59,7 @@ class _Stage:
 
 
 def _rival_that_heard_nothing() -> _Stage:
-    """Cut the rival off from the leader for longer than its promise; the helper keeps the lease alive."""
+    """Cut the rival off from the leader for longer than its promise; the witness keeps the lease alive."""
     stage = _Stage()
     stage.separate((stage.leader, stage.rival))
     stage.go_on(1.5 * PROMISE_MS)
@@ -68,20 +68,20 @@ def _rival_that_heard_nothing() -> _Stage:
 
 
 def lease_against_a_rival() -> None:
-    """A rival asks the helper, which has just answered the leader."""
+    """A rival asks the witness, which has just answered the leader."""
     stage = _rival_that_heard_nothing()
     stage.rival.raft.campaign()
     stage.rival.turn()
-    stage.separate((stage.leader, stage.helper))
+    stage.separate((stage.leader, stage.witness))
     stage.read_and_write()
 
 
 def lease_against_a_restart() -> None:
-    """The helper restarts just after it has answered the leader, and is asked by the rival."""
+    """The witness restarts just after it has answered the leader, and is asked by the rival."""
     stage = _rival_that_heard_nothing()
-    stage.helper.crash()
-    stage.helper.start(is_restart=True)
-    stage.separate((stage.leader, stage.helper))
+    stage.witness.crash()
+    stage.witness.start(is_restart=True)
+    stage.separate((stage.leader, stage.witness))
     stage.rival.raft.campaign()
     stage.rival.turn()
     stage.read_and_write()
@@ -102,7 +102,7 @@ def lease_against_a_resignation() -> None:
     stage = _Stage()
     stage.leader.raft.resign()
     stage.leader.turn()
-    stage.go_on(PROMISE_MS, lambda: stage.rival.raft.leader == stage.helper.raft.leader == 0)
+    stage.go_on(PROMISE_MS, lambda: stage.rival.raft.leader == stage.witness.raft.leader == 0)
     stage.isolate_leader()
     stage.read_and_write()
 
@@ -111,7 +111,7 @@ def lease_against_its_own_end() -> None:
     """The leader is cut off, and the others elect another as soon as they may."""
     stage = _Stage()
     stage.isolate_leader()
-    stage.helper.raft.leader_connection_lost()
+    stage.witness.raft.leader_connection_lost()
     stage.rival.raft.leader_connection_lost()
     stage.read_and_write()
 
@@ -123,7 +123,7 @@ def lease_against_a_freeze() -> None:
     stage.go_on(PROMISE_MS, lambda: stage.leader.raft.heartbeat_sequence > rounds)
     stage.leader.paused_until = stage.world.now + 0.95 * PROMISE_MS
     stage.go_on(PROMISE_MS)
-    stage.separate((stage.leader, stage.helper))
+    stage.separate((stage.leader, stage.witness))
     stage.read_and_write()
 
 

@@ -19,7 +19,7 @@ HEAD_BYTES_MAX: Final = 64 * 1024
 PLAIN_BODY_BYTES_MAX: Final = 64 * 1024
 """Larger bodies are not held in memory twice: they are streamed through the slow lane."""
 
-_TARGET: Final = rb"(/[^\x00-\x20#?\x7f]*)(?:\?([^\x00-\x20#\x7f]*))?"
+_TARGET: Final = rb"(/[^\x00-\x20#?\x7f]*)(?:\?([^\x00-\x20#\x7f]*))?(?:#[^\x00-\x20\x7f]*)?"
 _LINE: Final = re.compile(rb"([A-Z]{1,16}) " + _TARGET + rb" HTTP/1\.1")
 _START: Final = re.compile(rb"[A-Z]{1,16}(?: (?:/.*)?)?", re.DOTALL)
 _FIELD: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\x00-\x08\x0a-\x1f\x7f]*\r\n"

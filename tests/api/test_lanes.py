@@ -40,6 +40,7 @@ CORPUS = {
     "not UTF-8": b"GET /v1/secret/a%ff HTTP/1.1\r\nHost: a\r\n\r\n",
     "encoded": b"GET /v1/secret/data/dir%2Fsub%20a%C3%A9 HTTP/1.1\r\nHost: a\r\n\r\n",
     "trailing slash": b"GET /v1/secret/data/dir/ HTTP/1.1\r\nHost: a\r\n\r\n",
+    "fragment": b"GET /v1/secret/data/a?x=1#y HTTP/1.1\r\nHost: a\r\n\r\n",
     "absent": b"GET /v1/secret/data/none HTTP/1.1\r\nHost: a\r\n\r\n",
     "namespace": b"GET /v1/secret/data/a HTTP/1.1\r\nHost: a\r\nX-Vault-Namespace: ns1\r\n\r\n",
     "root namespace": b"GET /v1/secret/data/a HTTP/1.1\r\nHost: a\r\nX-Vault-Namespace: root\r\n\r\n",

@@ -253,13 +253,20 @@ def _fill(struct_type: type[S], given: Mapping[str, Any], *, is_json: bool) -> t
         if field is None:
             unknown.append(name)
             continue
-        plain = _PLAIN.decode(value) if is_json and not field.is_raw else value
+        plain = _plain(field, value) if is_json and not field.is_raw else value
         if plain is not None:
             values[field.attribute] = _convert(field, plain)
     for field in declared.values():
         if field.is_required and field.attribute not in values:
             raise InvalidRequest(f"missing required parameter {field.name!r}")
     return struct_type(**values), sorted(unknown)
+
+
+def _plain(field: _Field, text: Raw) -> Any:
+    try:
+        return _PLAIN.decode(text)
+    except msgspec.DecodeError as error:  # a number beyond what a double holds: JSON, yet no value
+        raise InvalidRequest(f'failed to decode JSON input: field "{field.name}": {error}') from None
 
 
 def _convert(field: _Field, value: Any) -> Any:

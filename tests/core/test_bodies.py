@@ -217,3 +217,8 @@ def test_a_field_without_a_default_is_required() -> None:
 
     with pytest.raises(InvalidRequest, match="missing required parameter 'name'"):
         decode_fields(Needed, Request("1", Operation.UPDATE, "x"))
+
+
+def test_a_number_that_no_double_holds_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match='field "count": Number out of range'):
+        decode_fields(Fields, Request("1", Operation.UPDATE, "x", body=b'{"count": 1e999}'))

@@ -8,15 +8,17 @@ from `conclave/config.py`, paths from the engines' declarations, commands from t
 the table in `core/metrics.py`. So nothing is described twice, and nothing is left out.
 """
 
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 from msgspec import NODEFAULT, Meta, Struct, structs
 
 from conclave import cli, config
+from conclave.cli.command import HTTP_FLAGS
+from conclave.cli.flags import Flag, Kind
+from conclave.cli.main import load
 from conclave.core.contract import Declaration, Engine, Operation
 from conclave.core.durations import format_duration
 from conclave.core.metrics import Metrics, prometheus_name
@@ -25,9 +27,7 @@ from conclave.engines import REGISTRY as ENGINES
 from conclave.methods import REGISTRY as METHODS
 
 DOCS: Final = Path(__file__).resolve().parent.parent / "docs"
-CONCLAVE: Final = Path(sys.executable).with_name("conclave")
 MARKER: Final = "<!-- What follows is written by scripts/docs. Change the source it describes, and run that. -->\n"
-HELP_SECONDS_MAX: Final = 20
 METHODS_OF_OPERATIONS: Final = {
     Operation.READ: "GET",
     Operation.CREATE: "POST",
@@ -184,17 +184,36 @@ def _fields(declared: Declaration) -> Iterator[str]:
 
 
 def commands() -> Iterator[str]:
-    """Yield a section for each command, with its help text."""
+    """Yield a section for each command: what its help says, but for the flags that all of them have."""
+    yield from ["## Flags of every command that talks to a server", ""]
+    yield from _flags(HTTP_FLAGS)
     for name in sorted(cli.REGISTRY):
-        help_text = subprocess.run(
-            [CONCLAVE, *name.split(), "-help"],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=HELP_SECONDS_MAX,
-            env={"HOME": "/nonexistent", "COLUMNS": "100"},
-        ).stdout
-        yield from [f"## conclave {name}", "", "```text", *help_text.strip().splitlines(), "```", ""]
+        declared = load(name)
+        yield from [f"## conclave {name}", "", f"`conclave {declared.usage}`", ""]
+        yield from [*_prose(declared.help), ""]
+        yield from _flags(declared.flags)
+
+
+def _prose(help_text: str) -> Iterator[str]:
+    """Yield a help text with its examples, which are indented, as code blocks."""
+    is_code = False
+    for line in help_text.strip().splitlines():
+        if line.startswith("    ") != is_code and line:
+            yield "```" if is_code else "```text"
+            is_code = not is_code
+        yield line.removeprefix("    ") if is_code else line
+    if is_code:
+        yield "```"
+
+
+def _flags(flags: Sequence[Flag]) -> Iterator[str]:
+    for flag in flags:
+        value = "" if flag.kind is Kind.BOOLEAN else f"=<{flag.kind.value}>"
+        names = ", ".join(f"`-{name}{value}`" for name in (flag.name, *flag.aliases))
+        variable = f" (`BAO_{flag.variable}`, `VAULT_{flag.variable}`)" if flag.variable else ""
+        yield f"* {names}: {flag.help}{variable}"
+    if flags:
+        yield ""
 
 
 # -- metrics --

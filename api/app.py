@@ -24,6 +24,8 @@ from conclave.core.errors import RequestError
 from conclave.core.outcomes import Outcome
 
 _REMOTE_UNKNOWN: Final = ("", 0)
+HELP_PREFIX: Final = "sys/internal/help/"
+"""Where the vault answers `GET <path>?help=1`."""
 
 
 class VaultEndpoint:
@@ -64,6 +66,9 @@ class VaultEndpoint:
             return envelope.refusal(error)
         if request.path == METRICS_PATH and is_special(request):
             return await self._metrics(request)
+        if request.operation is Operation.READ and "help" in request.query:
+            request.path = HELP_PREFIX + request.path
+            del request.query["help"]
         return envelope.answer(request, await self._ask(request))
 
     async def _ask(self, request: Request) -> Outcome:

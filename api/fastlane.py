@@ -50,7 +50,6 @@ FORM: Final = "application/x-www-form-urlencoded"
 METRICS_PATH: Final = "sys/metrics"
 SPECIAL_PATHS: Final = frozenset(
     {
-        "sys/internal/specs/openapi",
         METRICS_PATH,
         "sys/storage/raft/snapshot",
         "sys/storage/raft/snapshot-force",

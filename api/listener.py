@@ -183,6 +183,13 @@ def _context(settings: ListenerSettings) -> ssl.SSLContext:
         raise ValueError(f"tls_min_version {settings.tls_min_version!r} is not one of {', '.join(_TLS_VERSIONS)}")
     context.minimum_version = version
     context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file or None)
+    if settings.tls_require_and_verify_client_cert:
+        if settings.tls_disable_client_certs:
+            raise ValueError("tls_disable_client_certs and tls_require_and_verify_client_cert contradict each other")
+        if not settings.tls_client_ca_file:
+            raise ValueError(
+                "tls_require_and_verify_client_cert needs tls_client_ca_file: what certificates are trusted"
+            )
     if not settings.tls_disable_client_certs and settings.tls_client_ca_file:
         context.load_verify_locations(settings.tls_client_ca_file)
         context.verify_mode = ssl.CERT_REQUIRED if settings.tls_require_and_verify_client_cert else ssl.CERT_OPTIONAL

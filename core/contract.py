@@ -337,6 +337,15 @@ class Engine:
             yield from by_operation.values()
 
     @classmethod
+    def declarations_of(cls, path: str) -> list[Declaration]:
+        """Return what is declared for a path relative to the mount, each operation once; the first pattern wins."""
+        found: dict[Operation, Declaration] = {}
+        for pattern, by_operation in cls._routes:
+            if pattern.fullmatch(path) is not None:
+                found = {**by_operation, **found}
+        return list(found.values())
+
+    @classmethod
     def match(cls, path: str, kind: Operation) -> Match | None:
         """Return what handles `kind` on a path relative to the mount.
 

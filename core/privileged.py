@@ -7,9 +7,9 @@ from conclave.core.contract import Context
 from conclave.core.errors import PermissionDenied
 from conclave.core.identity import NOBODY, Identities, Standing
 from conclave.core.policies import Policy, PolicyStore, Rule
-from conclave.core.services import AREA_IDENTITY, AREA_POLICIES, Services
+from conclave.core.services import AREA_IDENTITY, AREA_POLICIES, AREA_TOKENS, Services
 from conclave.core.templates import ForbiddenValue, Person, fill
-from conclave.core.tokens import TokenRecord
+from conclave.core.tokens import BarrierSealer, TokenRecord, Tokens
 
 RESPONSE_WRAPPING: Final = "response-wrapping"
 """The policy of wrapping tokens. It is not stored, cannot be changed, and no other token can have it."""
@@ -89,3 +89,19 @@ def _person(services: Services, entity_id: str) -> Person | None:
     if entity is None:
         return None
     return Person(entity, identities.aliases_of(entity), identities.groups_of(entity_id))
+
+
+def acl_of_caller(ctx: VaultContext) -> Acl | None:
+    """Return what the token may do that came with an operation that needs none; None without one.
+
+    Raises:
+        PermissionDenied: the token is not good.
+    """
+    if not ctx.request.token:
+        return None
+    services = ctx.services
+    tokens = Tokens(services.random, BarrierSealer(services.barrier))
+    record = tokens.lookup(services.area(AREA_TOKENS), ctx.request.token, ctx.now_ns)
+    if record is None:
+        raise PermissionDenied("permission denied")
+    return acl_of(services, record)

@@ -23,6 +23,7 @@ from conclave.core.system.mounts import MountOperations
 from conclave.core.system.policies import PolicyOperations
 from conclave.core.system.raft import RaftOperations
 from conclave.core.system.seal import SealOperations
+from conclave.core.system.specs import SpecOperations
 from conclave.core.system.telemetry import TelemetryOperations
 from conclave.core.system.tools import ToolOperations
 from conclave.core.system.usage import UsageOperations
@@ -37,6 +38,7 @@ class System(
     PolicyOperations,
     LeaseOperations,
     ToolOperations,
+    SpecOperations,
     AuditOperations,
     CeremonyOperations,
     UsageOperations,

@@ -13,7 +13,6 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from conclave.core.acl import Acl
 from conclave.core.bodies import convert_fields
 from conclave.core.contract import Context, Engine, Response, operation
 from conclave.core.crypto import new_uuid
@@ -31,10 +30,10 @@ from conclave.core.mounts import (
     new_mount,
     normalize,
 )
-from conclave.core.privileged import VaultContext, acl_of
-from conclave.core.revocation import doom, doom_aliases, revoke_prefix, tokens_of
+from conclave.core.privileged import VaultContext, acl_of_caller
+from conclave.core.revocation import doom, doom_aliases, revoke_prefix
 from conclave.core.router import Router
-from conclave.core.services import AREA_MOUNTS, AREA_TOKENS, Limits
+from conclave.core.services import AREA_MOUNTS, Limits
 
 MIGRATIONS_MAX: Final = 32
 """How many moves of mounts are remembered for `sys/remount/status`."""
@@ -206,7 +205,7 @@ class MountOperations(Engine):
     @operation("internal/ui/mounts", read=True, authenticated=False)
     def visible_mounts(self, ctx: VaultContext) -> Response:
         """List the mounts that the caller may know of: by its token, or because they are shown to everybody."""
-        acl = _acl_of_caller(ctx)
+        acl = acl_of_caller(ctx)
         tables: dict[str, dict[str, Any]] = {"auth": {}, "secret": {}}
         for mount in _table(ctx).all():
             table = tables["auth" if mount.is_auth else "secret"]
@@ -223,7 +222,7 @@ class MountOperations(Engine):
     @operation("internal/ui/mounts/{path...}", read=True, authenticated=False)
     def preflight(self, ctx: VaultContext, path: str) -> Response:
         """Describe the mount that a path belongs to, if the caller's token reaches anything in it."""
-        acl = _acl_of_caller(ctx)
+        acl = acl_of_caller(ctx)
         if acl is None:
             raise PermissionDenied("permission denied")
         routed = Router(_table(ctx).all()).route(path.strip("/"))
@@ -250,17 +249,6 @@ def _named(path: str, *, is_auth: bool) -> str:
     if not path.strip("/"):
         raise unsupported_path()
     return normalize(path, is_auth=is_auth)
-
-
-def _acl_of_caller(ctx: VaultContext) -> Acl | None:
-    """Return what the token may do that came with an operation that needs none; None without one."""
-    if not ctx.request.token:
-        return None
-    tokens = tokens_of(ctx.services)
-    record = tokens.lookup(ctx.services.area(AREA_TOKENS), ctx.request.token, ctx.now_ns)
-    if record is None:
-        raise PermissionDenied("permission denied")
-    return acl_of(ctx.services, record)
 
 
 # -- showing --

@@ -108,7 +108,6 @@ class Telemetry(Struct, frozen=True):
     prometheus_retention_time_seconds: Annotated[
         float, Meta(description="Above 0, sys/metrics?format=prometheus is answered.")
     ] = field(default=0.0, name="prometheus_retention_time")
-    disable_hostname: Annotated[bool, Meta(description="Leave the host's name out of metric names.")] = False
 
 
 class ShamirSeal(Struct, frozen=True):
@@ -159,6 +158,7 @@ NO_EFFECT: Final[Mapping[str, str]] = {
     "disable_standby_reads": "every standby answers reads, and none of them stale",
     "disable_sealwrap": "there is one seal, and no second wrapping",
     "disable_printable_check": "names may hold any character but control characters",
+    "disable_hostname": "no metric's name holds the host's",
     "detect_deadlocks": "there are no locks",
     "plugin_directory": "engines and methods come with the server",
     "plugin_file_uid": "engines and methods come with the server",

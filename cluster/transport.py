@@ -21,7 +21,7 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol, cast
 
 from msgspec import Struct
@@ -51,6 +51,7 @@ RECONNECT_SECONDS_MIN: Final = 0.02
 RECONNECT_SECONDS_MAX: Final = 1.0
 HANDSHAKE_SECONDS_MAX: Final = 5.0
 SHUTDOWN_SECONDS_MAX: Final = 1.0
+"""How long the end of a connection may take in good order; then it is cut."""
 INBOUND_CONNECTIONS_MAX: Final = 256
 """Connections accepted at once: an unauthenticated flood must not eat all descriptors."""
 TCP_USER_TIMEOUT_MILLISECONDS: Final = 2000
@@ -130,7 +131,9 @@ class Transport(Protocol):
 class _Connection(asyncio.Protocol):
     """What both sides have in common: frames in, frames out, a bound on what waits."""
 
-    def __init__(self) -> None:
+    def __init__(self, connections: "set[_Connection]") -> None:
+        self.connections = connections  # of this node: those that live
+        self.closed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()  # whether it was ever open
         self.transport: asyncio.Transport | None = None
         self.decoder = Decoder(GREETING_BYTES_MAX)
         self.peer = 0
@@ -139,6 +142,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
+        self.connections.add(self)
         configure_socket(self.transport)
         try:
             self.cluster_id, self.peer = peer_identity(self.transport.get_extra_info("ssl_object"))
@@ -190,6 +194,9 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
+        self.connections.discard(self)
+        if not self.closed.done():
+            self.closed.set_result(self.is_open)
         self.is_open = False
         self.transport = None
 
@@ -208,7 +215,7 @@ class _Inbound(_Connection):
     """A connection that a peer dialed: it speaks, this node only replies."""
 
     def __init__(self, owner: "TlsTransport") -> None:
-        super().__init__()
+        super().__init__(owner.connections)
         self.owner = owner
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -262,12 +269,11 @@ class _Outbound(_Connection):
     """A connection that this node dialed: it sends here, and takes replies."""
 
     def __init__(self, owner: "TlsTransport", to: int, lane: Lane, incarnation: bytes) -> None:
-        super().__init__()
+        super().__init__(owner.connections)
         self.owner = owner
         self.expected = to
         self.lane = lane
         self.incarnation = incarnation
-        self.closed = asyncio.get_running_loop().create_future()
 
     def greeted(self) -> None:
         local = self.owner.local
@@ -291,12 +297,6 @@ class _Outbound(_Connection):
             self.owner.opened(self)
         else:
             raise FrameError("the first frame must be WELCOME")
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        was_open = self.is_open
-        super().connection_lost(exc)
-        if not self.closed.done():
-            self.closed.set_result(was_open)
 
 
 # -- all connections of one node --
@@ -323,6 +323,7 @@ class TlsTransport:
     ) -> None:
         self.local = local
         self.inbound: set[_Inbound] = set()
+        self.connections: set[_Connection] = set()
         self._listener = listener
         self._server_context = server
         self._client_context = client
@@ -388,14 +389,25 @@ class TlsTransport:
         for task in dialers:
             task.cancel()
         await asyncio.gather(*dialers, return_exceptions=True)
-        for connection in list(self.inbound):
-            if connection.transport is not None:
-                connection.transport.close()
         if self._server is not None:
             self._server.close()
+        await self._close_connections()
+        if self._server is not None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._server.wait_closed(), timeout=1)
         self._listener.close()
+
+    async def _close_connections(self) -> None:
+        """Wait for the end of every connection: one that outlives the event loop ends with an error."""
+        connections = list(self.connections)
+        for connection in connections:
+            if connection.transport is not None:
+                connection.transport.close()
+        if not await _all_closed(connections):
+            for connection in connections:
+                if connection.transport is not None:
+                    connection.transport.abort()
+            await _all_closed(connections)
 
     async def _dial(self, peer: int, lane: Lane, address: PeerAddress) -> None:
         """Keep one connection to a peer, for as long as this task lives."""
@@ -430,6 +442,14 @@ class TlsTransport:
         if self._open.get((peer, lane)) is connection:
             del self._open[peer, lane]
             self.receiver.peer_disconnected(peer, lane)
+
+
+async def _all_closed(connections: Iterable[_Connection]) -> bool:
+    """Wait until connections are closed, for as long as that may take; tell whether they are."""
+    closed = [connection.closed for connection in connections]
+    if closed:
+        await asyncio.wait(closed, timeout=SHUTDOWN_SECONDS_MAX)
+    return all(each.done() for each in closed)
 
 
 def listen(address: tuple[str, int]) -> socket.socket:

@@ -244,6 +244,25 @@ def test_a_peer_that_comes_back_is_connected_again() -> None:
     play(scenario())
 
 
+def test_no_connection_outlives_its_transport() -> None:
+    async def scenario() -> None:
+        one, two = End(1), End(2)
+        await started(one, two)
+        one.dial(2, two.address())
+        two.dial(1, one.address())
+        await one.until(lambda: len(one.connected) == 2)
+        await two.until(lambda: len(two.connected) == 2)
+        connections = list(one.transport.connections)
+
+        await one.transport.close()
+
+        assert len(connections) == 4
+        assert [connection.transport for connection in connections] == [None] * 4
+        await closed(two)
+
+    play(scenario())
+
+
 def test_a_client_without_a_certificate_gets_nowhere() -> None:
     async def scenario() -> None:
         two = End(2)

@@ -49,6 +49,7 @@ from conclave.core.pipeline import Pipeline
 from conclave.core.services import Limits
 from conclave.core.store import Store
 from conclave.core.system import System
+from conclave.core.system.raft import failure_tolerance
 from conclave.core.vault import Vault
 from conclave.dev import DevFailed, DevOptions
 from conclave.engines import REGISTRY as ENGINES
@@ -357,6 +358,14 @@ def follow_vault(metrics: Metrics, vault: Vault) -> None:
     metrics.raft_commit_index.follow(lambda: vault.membership.committed_index)
     metrics.raft_term.follow(lambda: vault.replica.term)
     metrics.autopilot_healthy.follow(lambda: all(peer.is_healthy for peer in vault.membership.peers()))
+    metrics.failure_tolerance.follow(lambda: failure_tolerance(vault.membership.peers()))
+    vault.background.on_expired = metrics.lease_expiration.add
+
+    def committed(milliseconds: float) -> None:
+        metrics.raft_apply.add()
+        metrics.raft_commit_time.observe(milliseconds)
+
+    vault.store.on_committed = committed
 
 
 def _node_info(config: ServerConfig, where: Addresses, node_id: str) -> NodeInfo:

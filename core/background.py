@@ -50,6 +50,7 @@ class Background:
 
     def __init__(self, vault: "Vault") -> None:
         self._vault = vault
+        self.on_expired: Callable[[int], None] = lambda count: None  # noqa: ARG005  (told how many leases were ended)
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._sleeps_until_ns = 0
@@ -118,7 +119,7 @@ class Background:
         if keys is None or not vault.is_active:
             return False
         failed: StorageError | None = None
-        for work in (_expire, _clear, _empty, rotation_step, _note_version):
+        for work in (self._expire, _clear, _empty, rotation_step, _note_version):
             transaction = vault.store.writing()
             services = vault.pipeline.services(transaction, keys.barrier, vault.store.now_ns())
             try:
@@ -131,6 +132,12 @@ class Background:
         if failed is not None:
             raise failed
         return False
+
+    def _expire(self, services: Services, _keys: Keys) -> int:
+        count = expire_due(services)
+        if count:
+            self.on_expired(count)
+        return count
 
     async def _commit(self, transaction: Transaction) -> bool:
         settled: asyncio.Future[Settlement] = asyncio.get_running_loop().create_future()
@@ -155,10 +162,6 @@ class Background:
 
 def _note_version(services: Services, _keys: Keys) -> int:
     return note_version(services, conclave.__version__)
-
-
-def _expire(services: Services, _keys: Keys) -> int:
-    return expire_due(services)
 
 
 def _clear(services: Services, _keys: Keys) -> int:

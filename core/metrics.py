@@ -106,7 +106,6 @@ class Metrics:
         self.in_flight = Gauge("core.in_flight_requests", "Requests that wait for their answer.")
         self.active = Gauge("core.active", "1 on the node that leads and serves.")
         self.unsealed = Gauge("core.unsealed", "1 while this node holds the keys.")
-        self.leases = Gauge("expire.num_leases", "Leases that have not ended.")
         self.lease_expiration = Counter("expire.lease_expiration", "Leases that were ended because they were due.")
         self.raft_peers = Gauge("raft.peers", "Members of the cluster, this node included.")
         self.raft_apply = Counter("raft.apply", "Entries that this node has proposed.")
@@ -116,8 +115,6 @@ class Metrics:
         self.raft_term = Gauge("raft_storage.stats.term", "The current term.")
         self.autopilot_healthy = Gauge("autopilot.healthy", "1 while every member is in touch; told by the leader.")
         self.failure_tolerance = Gauge("autopilot.failure_tolerance", "Voters that may fail without losing quorum.")
-        self.token_create = Summary("token.create", "Time to make a token.")
-        self.rate_limit_violation = Counter("quota.rate_limit.violation", "Requests refused by a rate limit.")
 
     def __iter__(self) -> Iterator[Metric]:
         """Yield every metric, sorted by name."""

@@ -69,6 +69,7 @@ class Store:
     ) -> None:
         self.overlay = overlay
         self.on_standing: Callable[[Standing, int], None] = lambda _standing, _term: None
+        self.on_committed: Callable[[float], None] = lambda milliseconds: None  # noqa: ARG005  (told how long it took)
         self.on_replaced: Callable[[], None] = lambda: None
         self._wall_clock_ns = wall_clock_ns
         self._monotonic_seconds = monotonic_seconds
@@ -203,6 +204,8 @@ class Store:
     def _settle(self, index: int, term: int) -> None:
         pending = self._pending.pop(index, None)
         if pending is not None:
+            if pending.term == term:
+                self.on_committed((self._monotonic_seconds() - pending.deadline + SETTLE_SECONDS_MAX) * 1e3)
             self._finish(pending, Settlement.COMMITTED if pending.term == term else Settlement.LOST)
 
     @staticmethod

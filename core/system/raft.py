@@ -6,6 +6,7 @@ from old state), the operation says so.
 
 import base64
 import binascii
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
@@ -218,9 +219,8 @@ class RaftOperations(Engine):
         """Describe the health of every member, as the leader sees it."""
         peers = self.lifecycle.vault.membership.peers()
         voters = [peer for peer in peers if peer.is_voter]
-        healthy_voters = sum(peer.is_healthy for peer in voters)
         data = {
-            "failure_tolerance": max(0, healthy_voters - (len(voters) // 2 + 1)),
+            "failure_tolerance": failure_tolerance(peers),
             "healthy": all(peer.is_healthy for peer in peers),
             "leader": next((peer.node_id for peer in peers if peer.is_leader), ""),
             "servers": {peer.node_id: self._autopilot_server(peer, ctx.now_ns) for peer in peers},
@@ -263,3 +263,9 @@ class RaftOperations(Engine):
                 "server_stabilization_time": format_duration(rules.server_stabilization_time_seconds),
             }
         )
+
+
+def failure_tolerance(peers: Sequence[Peer]) -> int:
+    """Return how many voters may fail before the cluster loses its quorum, as far as this node knows."""
+    voters = [peer for peer in peers if peer.is_voter]
+    return max(0, sum(peer.is_healthy for peer in voters) - (len(voters) // 2 + 1))

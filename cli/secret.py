@@ -20,7 +20,7 @@ _AUTH_FIELDS: Final = {
     "renewable": False,
     "mfa_requirement": None,
 }
-_WRAP_FIELDS: Final = ("token", "accessor", "ttl", "creation_time", "creation_path")
+_WRAP_FIELDS: Final = ("token", "accessor", "ttl", "creation_time", "creation_path", "wrapped_accessor")
 
 
 class Secret(NamedTuple):
@@ -55,8 +55,6 @@ class Secret(NamedTuple):
             shown["auth"] = Fields({name: self.auth.get(name, default) for name, default in _AUTH_FIELDS.items()})
         if self.wrap_info is not None:
             shown["wrap_info"] = Fields({name: self.wrap_info.get(name, "") for name in _WRAP_FIELDS})
-            if self.wrap_info.get("wrapped_accessor"):
-                shown["wrap_info"]["wrapped_accessor"] = self.wrap_info["wrapped_accessor"]
         return shown
 
 

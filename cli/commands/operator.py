@@ -8,7 +8,7 @@ from conclave.cli.document import cell, scalar
 from conclave.cli.errors import EXIT_OK, EXIT_SERVER, CommandError
 from conclave.cli.flags import Flag, Kind
 from conclave.cli.output import record, show_document
-from conclave.cli.table import table
+from conclave.cli.table import columns, table
 
 SHARES: Final = Flag("key-shares", "Into how many shares the unseal key is split.", Kind.INTEGER, 5, aliases=("n",))
 THRESHOLD: Final = Flag("key-threshold", "How many of them open it again.", Kind.INTEGER, 3, aliases=("t",))
@@ -182,7 +182,7 @@ def _show_key_status(call: Call, data: dict[str, Any]) -> int:
         ["Install Time", _short_time(str(shown["install_time"]))],
         ["Encryption Count", cell(shown["encryptions"])],
     ]
-    call.out("\n".join(f"{name:<16}    {text}" for name, text in rows))
+    call.out(columns(rows))
     return EXIT_OK
 
 

@@ -6,8 +6,26 @@ Each raises an AssertionError if the cluster breaks its promise. They are tests,
 from collections.abc import Callable
 from typing import Final
 
-from conclave.cluster.raft import ConfChange, ConfChangeKind, Entry, Message, MessageKind, Role
-from tests.cluster.raft.harness import BASE_INDEX, HEARTBEAT_TICKS, LEASE_TICKS, Cluster, give_log
+from conclave.cluster.raft import (
+    ConfChange,
+    ConfChangeKind,
+    ConfState,
+    Entry,
+    Message,
+    MessageKind,
+    Role,
+    Snapshot,
+    SnapshotMeta,
+)
+from conclave.cluster.raft.progress import ProgressState
+from tests.cluster.raft.harness import (
+    BASE_INDEX,
+    ELECTION_TICKS,
+    HEARTBEAT_TICKS,
+    LEASE_TICKS,
+    Cluster,
+    give_log,
+)
 
 
 def removals_one_after_the_other() -> None:
@@ -175,6 +193,95 @@ def reads_before_the_first_commit() -> None:
     assert all(read.index >= acknowledged for read in cluster.members[2].reads), "a read missed an acknowledged write"
 
 
+def minority_behind_a_snapshot() -> None:
+    """A follower gets a snapshot in which the cluster has grown from three members to five, and campaigns.
+
+    One vote besides its own was enough before. If it still were, the other three could have another leader.
+    """
+    cluster = Cluster(pre_vote=False, check_quorum=False)
+    grown = Snapshot(SnapshotMeta(BASE_INDEX + 5, 1, ConfState((1, 2, 3, 4, 5))))
+    cluster.deliver(Message(MessageKind.SNAPSHOT, 3, 1, 1, snapshot=grown))
+
+    cluster[3].campaign()
+    cluster.settle_without(2)
+
+    assert cluster[3].log.snapshot().meta.index == BASE_INDEX + 5
+    assert cluster[3].role is not Role.LEADER, "two of five members made a leader"
+
+
+def waiting_for_each_others_configuration() -> None:
+    """A removal is committed, one member knows it, another one does not and has the longer log; their leader is gone.
+
+    The second asks four members for their votes, of which one is gone and one removed; the first lacks its last entry. It
+    must tell the second, with its vote, that three members decide by now, of which they are two.
+    """
+    cluster = Cluster(4, seed=1)
+    cluster.elect(3)
+    cluster[3].propose_conf_change(ConfChange(ConfChangeKind.REMOVE, 4))
+    cluster.collect()
+    removal = cluster[3].log.last_index()
+    cluster.propose(3, b"for the second alone")
+    appends = cluster.take(MessageKind.APPEND)
+    cluster.deliver(*(each for each in appends if each.to == 2 or (each.to == 1 and each.index < removal)))
+    accepted = cluster.take(MessageKind.APPEND_RESPONSE)
+    cluster.deliver(*(each for each in accepted if each.index == removal))
+    cluster.take()
+    assert cluster[3].commit_index == removal
+    cluster.tick(HEARTBEAT_TICKS, 3)
+    cluster.deliver(*cluster.take(MessageKind.HEARTBEAT, to=1))
+    assert (cluster[1].commit_index, cluster[2].commit_index) == (removal, BASE_INDEX + 1)
+    assert cluster[2].log.last_index() > cluster[1].log.last_index()
+
+    cluster.run(20 * ELECTION_TICKS, lambda message: not {message.to, message.source} <= {1, 2})
+
+    assert Role.LEADER in (cluster.role(1), cluster.role(2)), "two of three members wait for ever"
+
+
+def late_refusal() -> None:
+    """A refusal comes twice, the second time when the follower has everything: nothing of that may be forgotten."""
+    cluster = Cluster()
+    give_log(cluster.members[1], 2, 2, 2)
+    cluster[1].campaign()
+    cluster.settle(lambda message: message.kind is MessageKind.APPEND_RESPONSE and message.source == 2)
+    cluster.tick(HEARTBEAT_TICKS, 1)
+    cluster.deliver(*cluster.take(MessageKind.HEARTBEAT, to=2))
+    cluster.deliver(*cluster.take(MessageKind.HEARTBEAT_RESPONSE, source=2))
+    cluster.deliver(*cluster.take(MessageKind.APPEND, to=2))
+    refusals = cluster.take(MessageKind.APPEND_RESPONSE, source=2)
+    assert refusals
+    assert all(refusal.reject for refusal in refusals)
+    cluster.deliver(*refusals)
+    cluster.settle()
+    known = cluster[1].log.last_index()
+    assert cluster[1].tracker.progress[2].match == known
+
+    cluster.deliver(*refusals)
+    cluster.propose(1, b"next")
+
+    assert cluster[1].tracker.progress[2].match == known, "what is known to be stored was forgotten"
+    assert all(append.index >= known for append in cluster.take(MessageKind.APPEND, to=2)), "it is sent once more"
+
+
+def snapshot_lost_on_the_way() -> None:
+    """A snapshot does not arrive, and whoever carried it says so; the follower must get what it lacks all the same."""
+    cluster = Cluster()
+    cluster.elect(1)
+    cluster.propose(1, b"missed")
+    cluster.settle_without(3)
+    applied = cluster[1].applied_index
+    cluster.members[1].storage.create_snapshot(applied, cluster[1].conf_state)
+    cluster.members[1].storage.compact(applied)
+    cluster.run(HEARTBEAT_TICKS, lambda message: message.kind is MessageKind.SNAPSHOT)
+    cluster.propose(1, b"refused")
+    cluster.settle(lambda message: message.kind is MessageKind.SNAPSHOT)
+    assert cluster[1].tracker.progress[3].state is ProgressState.SNAPSHOT
+
+    cluster[1].report_snapshot(3, ok=False)
+    cluster.run(2 * HEARTBEAT_TICKS)
+
+    assert cluster[3].commit_index == cluster[1].commit_index, "a follower waits for ever for a snapshot"
+
+
 HISTORIES: Final[tuple[Callable[[], None], ...]] = (
     removals_one_after_the_other,
     figure_eight,
@@ -185,4 +292,8 @@ HISTORIES: Final[tuple[Callable[[], None], ...]] = (
     commit_index_beyond_the_append,
     old_heartbeats_answered_late,
     reads_before_the_first_commit,
+    minority_behind_a_snapshot,
+    waiting_for_each_others_configuration,
+    late_refusal,
+    snapshot_lost_on_the_way,
 )

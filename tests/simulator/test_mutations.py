@@ -27,6 +27,10 @@ NOTICED_BY_A_HISTORY = (
     "lease_counted_from_the_answer",
     "lease_longer_than_the_promise",
     "lease_kept_on_resigning",
+    "configuration_not_restored",
+    "commit_not_told_with_votes",
+    "next_falls_behind_a_late_refusal",
+    "snapshot_report_ignored",
 )
 NOTICED_WITHIN_A_FEW_SEEDS = (
     "vote_for_any_log",

@@ -158,7 +158,20 @@ def _is_printable(text: str) -> bool:
 
 def _yaml_text(text: str) -> str:
     if _RESOLVES.fullmatch(text) or not _is_printable(text) or "\n" in text:
-        return json.dumps(text, ensure_ascii=not text.isprintable() and not text.isascii())
+        return '"' + "".join(map(_yaml_character, text)) + '"'
     if text != text.strip(" ") or _SPECIAL_START.match(text) or _SPECIAL_INSIDE.search(text):
         return "'" + text.replace("'", "''") + "'"
     return text
+
+
+_YAML_ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r", "\0": "\\0", "\b": "\\b"}
+
+
+def _yaml_character(character: str) -> str:
+    """One character between double quotes."""
+    if character in _YAML_ESCAPES:
+        return _YAML_ESCAPES[character]
+    if character.isprintable() and character != "\ufeff":
+        return character
+    number = ord(character)
+    return f"\\x{number:02X}" if number < 0x100 else f"\\u{number:04X}" if number < 0x10000 else f"\\U{number:08X}"

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from typing import Any, Final
-from urllib.parse import quote
 
 from conclave.cli.command import ANY_NUMBER, OUTPUT_FLAGS, Call, command, doing
 from conclave.cli.errors import EXIT_OK, CommandError, ServerError, UsageError
@@ -122,7 +121,7 @@ def _user_and_password(call: Call, data: dict[str, Any]) -> tuple[str, dict[str,
     if not username:
         raise UsageError("Error authenticating: 'username' must be given")
     data["password"] = data.get("password") or call.ask_hidden("Password (will be hidden): ")
-    return "/" + quote(str(username), safe=""), data
+    return f"/{username}", data
 
 
 def _as_given(_call: Call, data: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -15,7 +15,8 @@ What only looked (a refused check-and-set, a write that changes nothing) may hav
 
 import asyncio
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from typing import Final
@@ -45,14 +46,20 @@ class Settlement(Enum):
 
 
 class _Pending:
-    """Who waits for one index."""
+    """Who waits for what was proposed at one index in one term, each with the time at which to give up."""
 
-    __slots__ = ("deadline", "term", "waiting")
+    __slots__ = ("began_seconds", "term", "waiting")
 
-    def __init__(self, term: int, deadline: float) -> None:
+    def __init__(self, term: int, began_seconds: float) -> None:
         self.term = term
-        self.deadline = deadline
-        self.waiting: list[Callable[[Settlement], None]] = []
+        self.began_seconds = began_seconds
+        self.waiting: list[tuple[float, Callable[[Settlement], None]]] = []
+
+    def take_late(self, now_seconds: float) -> list[Callable[[Settlement], None]]:
+        """Return whoever has waited long enough, and forget them; what was proposed may still be committed."""
+        late = [done for deadline, done in self.waiting if deadline < now_seconds]
+        self.waiting = [each for each in self.waiting if each[0] >= now_seconds]
+        return late
 
 
 class Store:
@@ -74,7 +81,8 @@ class Store:
         self._wall_clock_ns = wall_clock_ns
         self._monotonic_seconds = monotonic_seconds
         self._replica: Replica | None = None
-        self._pending: dict[int, _Pending] = {}
+        # An index that was cut from the log and used again has several; any of them may be the one that is committed.
+        self._pending: dict[int, list[_Pending]] = {}
         self._flusher: asyncio.Task[None] | None = None
         self._flush_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="flush")
         self._flush_fault: BaseException | None = None
@@ -142,8 +150,9 @@ class Store:
             return
         ticket = self.replica.propose(write_set.encode())
         self.overlay.propose(ticket.index, write_set)
-        pending = self._pending[ticket.index] = _Pending(ticket.term, self._monotonic_seconds() + SETTLE_SECONDS_MAX)
-        pending.waiting.append(done)
+        pending = _Pending(ticket.term, self._monotonic_seconds())
+        self._pending.setdefault(ticket.index, []).append(pending)
+        self._wait(pending, done)
 
     def settled(self, done: Callable[[Settlement], None]) -> None:
         """Report once all that is proposed now has been settled: at once if nothing is in flight."""
@@ -152,7 +161,10 @@ class Store:
         if pending is None:
             done(Settlement.NOTHING)
         else:
-            pending.waiting.append(done)
+            self._wait(pending[-1], done)
+
+    def _wait(self, pending: _Pending, done: Callable[[Settlement], None]) -> None:
+        pending.waiting.append((self._monotonic_seconds() + SETTLE_SECONDS_MAX, done))
 
     # -- what the replica calls (StateMachine) --
 
@@ -198,19 +210,20 @@ class Store:
         self._flush_fault = None
         self.overlay.reload()
         for index in [index for index in self._pending if index <= self.overlay.applied_index]:
-            self._finish(self._pending.pop(index), Settlement.UNKNOWN)
+            for pending in self._pending.pop(index):
+                self._finish(pending.take_late(math.inf), Settlement.UNKNOWN)
         self.on_replaced()
 
     def _settle(self, index: int, term: int) -> None:
-        pending = self._pending.pop(index, None)
-        if pending is not None:
+        for pending in self._pending.pop(index, ()):
             if pending.term == term:
-                self.on_committed((self._monotonic_seconds() - pending.deadline + SETTLE_SECONDS_MAX) * 1e3)
-            self._finish(pending, Settlement.COMMITTED if pending.term == term else Settlement.LOST)
+                self.on_committed((self._monotonic_seconds() - pending.began_seconds) * 1e3)
+            settlement = Settlement.COMMITTED if pending.term == term else Settlement.LOST
+            self._finish(pending.take_late(math.inf), settlement)
 
     @staticmethod
-    def _finish(pending: _Pending, settlement: Settlement) -> None:
-        for done in pending.waiting:
+    def _finish(waiting: Iterable[Callable[[Settlement], None]], settlement: Settlement) -> None:
+        for done in waiting:
             try:
                 done(settlement)
             except Exception:  # one client's answer must not keep the log from being applied for all others
@@ -273,5 +286,5 @@ class Store:
 
     def _expire_pending(self) -> None:
         now = self._monotonic_seconds()
-        for index in [index for index, pending in self._pending.items() if pending.deadline < now]:
-            self._finish(self._pending.pop(index), Settlement.UNKNOWN)
+        for pending in [each for at_index in self._pending.values() for each in at_index]:
+            self._finish(pending.take_late(now), Settlement.UNKNOWN)

@@ -114,6 +114,36 @@ async def test_what_is_not_heard_of_in_time_is_unknown() -> None:
 
 
 @on_loop
+async def test_whoever_proposed_at_an_index_that_was_used_again_hears_what_became_of_it() -> None:
+    harness = Harness()
+    harness.put(b"first")
+    harness.put(b"second")
+    harness.replica.follow()
+    harness.replica.waiting.clear()  # both are cut from the log
+    harness.replica.index -= 2
+    harness.replica.lead()  # the entry with which this term begins takes the first one's index
+    harness.put(b"at the second one's index")
+
+    harness.replica.commit()
+
+    assert harness.heard == [Settlement.LOST, Settlement.LOST, Settlement.COMMITTED]
+
+
+@on_loop
+async def test_what_was_given_up_waiting_for_is_still_in_flight() -> None:
+    harness = Harness()
+    harness.put(b"x")
+    harness.clock.advance(SETTLE_SECONDS_MAX + 1)
+    harness.store._expire_pending()
+
+    harness.look()
+    assert harness.heard == [Settlement.UNKNOWN]
+    harness.replica.commit()
+
+    assert harness.heard == [Settlement.UNKNOWN, Settlement.COMMITTED]
+
+
+@on_loop
 async def test_a_snapshot_leaves_what_it_covers_unknown() -> None:
     harness = Harness()
     harness.put(b"x")

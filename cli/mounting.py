@@ -5,7 +5,6 @@ from typing import Any, Final
 
 from conclave.cli.document import cell, scalar
 from conclave.cli.durations import go_duration, human_seconds
-from conclave.cli.errors import UsageError
 from conclave.cli.flags import Flag, Kind, Values
 
 TUNE_FLAGS: Final = (
@@ -86,11 +85,7 @@ def enable_body(flags: Values, engine_type: str) -> dict[str, Any]:
 
 
 def tune_body(flags: Values) -> dict[str, Any]:
-    """Return the request that tunes a mount.
-
-    Raises:
-        UsageError: nothing is to be changed.
-    """
+    """Return the request that tunes a mount; what no flag names stays as it is."""
     body = configuration(flags)
     for name in ("description", "plugin-version"):
         if flags.is_given(name):
@@ -100,8 +95,6 @@ def tune_body(flags: Values) -> dict[str, Any]:
     lockout = _lockout(flags)
     if lockout:
         body["user_lockout_config"] = lockout
-    if not body:
-        raise UsageError("Nothing to tune: give at least one of the flags that -h lists")
     return body
 
 

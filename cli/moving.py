@@ -20,7 +20,7 @@ def move_mount(call: Call, kind: str, source: str, target: str, *, pause: Callab
     with doing(f"Error moving {kind} {source}/ to {target}/"):
         answer = call.client.fetch("POST", "sys/remount", {"from": source, "to": target})
     migration = str((answer.get("data") or answer).get("migration_id", ""))
-    about = f"{kind} {_shown(kind, source)} to {_shown(kind, target)}, with migration ID {migration}"
+    about = f"{kind} {source}/ to {target}/, with migration ID {migration}"
     call.out(f"Started moving {about}")
     call.out(f"Waiting for terminal status in migration of {about}")
     while True:
@@ -33,7 +33,3 @@ def move_mount(call: Call, kind: str, source: str, target: str, *, pause: Callab
         if status == "failure":
             raise ServerError(f"Failure! Error encountered moving {about}")
         pause(POLL_SECONDS)
-
-
-def _shown(kind: str, path: str) -> str:
-    return (path.removeprefix("auth/") if kind == "auth method" else path) + "/"

@@ -51,12 +51,12 @@ def disable(call: Call) -> int:
 
 @command("audit list [options]", FORMAT, Flag("detailed", "Show all that is known.", Kind.BOOLEAN))
 def list_devices(call: Call) -> int:
-    """List the audit devices. Exits with 2 when there are none."""
+    """List the audit devices. Exits with 2 when there are none, except as JSON or YAML."""
     with doing("Error listing audits"):
         devices = call.client.fetch("GET", "sys/audit").get("data") or {}
     if call.format != "table":
         show_document(call, devices)
-        return EXIT_OK if devices else EXIT_SERVER
+        return EXIT_OK
     if not devices:
         call.out("No audit devices are enabled.")
         return EXIT_SERVER

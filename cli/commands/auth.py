@@ -75,7 +75,8 @@ def move(call: Call) -> int:
 
     $ conclave auth move people/ staff/
     """
-    return move_mount(call, "auth method", f"auth/{call.path_argument(0)}", f"auth/{call.path_argument(1)}")
+    source, target = (f"auth/{call.path_argument(i).removeprefix('auth/')}" for i in (0, 1))
+    return move_mount(call, "auth method", source, target)
 
 
 @command("auth list [options]", FORMAT, Flag("detailed", "Show all that is known.", Kind.BOOLEAN))

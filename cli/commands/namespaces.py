@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from conclave.cli.command import FORMAT, OUTPUT_FLAGS, Call, command, doing
 from conclave.cli.document import cell
-from conclave.cli.errors import EXIT_OK
+from conclave.cli.errors import EXIT_OK, ServerError
 from conclave.cli.flags import Flag, Kind
 from conclave.cli.kv_paths import nothing_at
 from conclave.cli.output import show_document, show_names, show_secret, show_written
@@ -59,6 +59,8 @@ def list_namespaces(call: Call) -> int:
     """List the namespaces right below the one of the request."""
     with doing("Error listing namespaces"):
         secret = call.client.list_names("sys/namespaces")
+    if secret is None and call.format == "table":
+        raise ServerError("No namespaces found")
     data = secret.data if secret is not None and isinstance(secret.data, dict) else {}
     infos = data.get("key_info") or {}
     if not (call.flags.boolean("detailed") and infos):

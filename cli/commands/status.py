@@ -126,11 +126,9 @@ def version_history(call: Call) -> int:
     if show_document(call, answer):
         return EXIT_OK
     infos = data.get("key_info") or {}
-    rows = [
-        [name, str(infos.get(name, {}).get("timestamp_installed", "")), str(infos.get(name, {}).get("build_date", ""))]
-        for name in data.get("keys") or []
-    ]
-    call.out(table(["Version", "Installation Time", "Build Date"], rows, gap="  "))
+    fields = ("timestamp_installed", "commit_date")
+    rows = [[name, *(str(infos.get(name, {}).get(f) or "") for f in fields)] for name in data.get("keys") or []]
+    call.out(table(["Version", "Installation Time", "Commit Date"], rows, gap="  "))
     return EXIT_OK
 
 

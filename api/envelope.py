@@ -40,6 +40,8 @@ CONSTANT_HEADERS: Final = (
     (b"strict-transport-security", b"max-age=31536000; includeSubDomains"),
 )
 """On every answer."""
+DOWNLOAD_HEADERS: Final = ((b"content-type", b"application/gzip"), (b"content-disposition", b"attachment"))
+"""On an answer that is a file."""
 
 BODILESS: Final = frozenset({204, 304})
 """Statuses whose answers have no body, and no Content-Length either."""

@@ -48,13 +48,9 @@ MERGE_PATCH: Final = "application/merge-patch+json"
 FORM: Final = "application/x-www-form-urlencoded"
 
 METRICS_PATH: Final = "sys/metrics"
-SPECIAL_PATHS: Final = frozenset(
-    {
-        METRICS_PATH,
-        "sys/storage/raft/snapshot",
-        "sys/storage/raft/snapshot-force",
-    }
-)
+STREAMED_PATHS: Final = frozenset({"sys/storage/raft/snapshot", "sys/storage/raft/snapshot-force"})
+"""What is sent and received piece by piece, without a bound on the whole."""
+SPECIAL_PATHS: Final = STREAMED_PATHS | {METRICS_PATH}
 """What the application answers in its own way: streamed, or no envelope around it."""
 
 _OPERATIONS: Final = {

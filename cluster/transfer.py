@@ -161,6 +161,9 @@ class SnapshotSender:
         if reader.applied.index < max(1, index_min):
             reader.close()
             raise SnapshotTemporarilyUnavailable("the state on disk is older than the log")
+        if reader.is_staging:  # what is staged would be missing behind it; who lacks that gets it from the log
+            reader.close()
+            raise SnapshotTemporarilyUnavailable("a snapshot is being restored")
         self._drop()
         self._offer = offer = _Offer(reader, os.urandom(SNAPSHOT_ID_BYTES), self._clock())
         log.info("opened a snapshot for a follower", extra={"index": reader.applied.index, "records": reader.count})

@@ -189,7 +189,7 @@ class Server:
             self.store, self.node, self.node, self.node, pipeline, forbidden_folders=_private_folders(config)
         )
         self.lifecycle = Lifecycle(self.vault, _node_info(config, where, node_id), allowances=_allowances(config))
-        pipeline.install_system(System(self.lifecycle, sanitized(config, where)))
+        pipeline.install_system(System(self.lifecycle, sanitized(config, where), _spool_folder(config)))
         self.metrics = Metrics()
         follow_vault(self.metrics, self.vault)
         self.listeners = Listeners(
@@ -286,6 +286,11 @@ def open_storage(config: ServerConfig) -> tuple[LogStore, StateStore]:
 def _private_folders(config: ServerConfig) -> tuple[Path, ...]:
     """Return where no audit log may be put by a request: into this node's own data."""
     return (Path(config.storage.path).resolve(),) if isinstance(config.storage, RaftStorage) else ()
+
+
+def _spool_folder(config: ServerConfig) -> Path | None:
+    """Return where an uploaded snapshot is kept while it is checked: on the disk that has room for the state, too."""
+    return Path(config.storage.path) if isinstance(config.storage, RaftStorage) else None
 
 
 def join_targets(config: ServerConfig) -> list[JoinTarget]:

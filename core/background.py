@@ -2,6 +2,8 @@
 
 * leases that are over are ended on time; children of ended tokens and doomed directories are cleared away
 * the keyring is rotated before a key has sealed too much
+* what a restorer of a snapshot has staged and left, for it lost leadership or failed, is dropped; while there is a
+  restorer, nothing of all this is done
 
 Each piece of work is one bounded step and one entry of its own, so requests come in between, and a new leader goes on
 where the old one stopped: what is still there is what is still to do. Which steps there are is decided in
@@ -116,8 +118,10 @@ class Background:
         """
         vault = self._vault
         keys = vault.keys
-        if keys is None or not vault.is_active:
+        if keys is None or not vault.is_active or vault.store.is_frozen:
             return False
+        if vault.store.has_leftovers:
+            return await self._settled(vault.store.abandon)
         failed: StorageError | None = None
         for work in (self._expire, _clear, _empty, rotation_step, _note_version):
             transaction = vault.store.writing()
@@ -140,10 +144,12 @@ class Background:
         return count
 
     async def _commit(self, transaction: Transaction) -> bool:
+        return await self._settled(lambda done: self._vault.store.commit(transaction, done))
+
+    @staticmethod
+    async def _settled(propose: Callable[[Callable[[Settlement], None]], None]) -> bool:
         settled: asyncio.Future[Settlement] = asyncio.get_running_loop().create_future()
-        self._vault.store.commit(
-            transaction, lambda settlement: None if settled.done() else settled.set_result(settlement)
-        )
+        propose(lambda settlement: None if settled.done() else settled.set_result(settlement))
         return await settled is Settlement.COMMITTED
 
     def _pause_seconds(self) -> float:

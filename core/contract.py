@@ -17,7 +17,7 @@ world is a coroutine function.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, ClassVar, Final, Protocol, TypeVar, overload
 
@@ -55,6 +55,7 @@ class Request(Struct):
     remote_port: int = 0
     is_forwarding_refused: bool = False  # X-Vault-No-Request-Forwarding: what only the leader can answer is redirected
     is_for_leader: bool = False  # X-Vault-Forward: active-node: the leader answers, even what this node could
+    upload: AsyncIterator[bytes] | None = None  # a body that comes piece by piece; of operations about one node only
 
     def parameters(self) -> dict[str, Any]:
         """Return the body's fields as plain values; numbers keep their kind.
@@ -115,6 +116,8 @@ class Login(Struct, frozen=True):
     parameters: TokenParameters
     metadata: dict[str, str] = {}
     is_renewable: bool = True
+    confirm: Callable[[Storage], None] | None = None
+    """Called in the step that makes the token: raises if what was found out, while it waited, holds no longer."""
 
 
 class WrapInfo(Struct, frozen=True):
@@ -126,6 +129,16 @@ class WrapInfo(Struct, frozen=True):
     creation_time: str
     creation_path: str
     wrapped_accessor: str = ""  # shown only if the wrapped answer has an `auth` block
+
+
+class Download(Protocol):
+    """A body that is read piece by piece. Whoever is handed it closes it."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Return the pieces."""
+
+    def close(self) -> None:
+        """Let go of what the pieces come from, at the end or before."""
 
 
 class Response(Struct):
@@ -147,6 +160,7 @@ class Response(Struct):
     condition: str = ""  # sys/health alone: "active", "standby", "sealed", "uninitialized", "removed"
     raw: bytes | None = None  # a body that is no JSON (metrics in Prometheus' form), with its content type
     content_type: str = ""
+    download: Download | None = None  # a body that goes piece by piece; of operations about one node only
 
 
 class MountInfo(Struct, frozen=True):

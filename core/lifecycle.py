@@ -347,6 +347,7 @@ class Lifecycle:
             self.vault.seal()
 
     def _state_replaced(self) -> None:
+        self._cancel_ceremonies()
         self._state_arrived.set()
 
     # -- ceremonies --

@@ -19,12 +19,15 @@ import math
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
-from typing import Final
+from typing import Final, TypeVar
 
-from conclave.cluster.replica import Replica, Standing
+from conclave.cluster.errors import NotLeader
+from conclave.cluster.replica import Replica, Standing, Ticket
+from conclave.core.errors import Unavailable
 from conclave.storage.errors import Full
 from conclave.storage.overlay import Overlay
 from conclave.storage.transaction import Transaction
+from conclave.storage.writeset import Stage, WriteSet
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +37,10 @@ FULL_RETRY_SECONDS: Final = 1.0
 """Pause before a flush is tried again for which the disk had no room."""
 FLUSH_POLL_SECONDS: Final = 0.05
 """How often the overlay is asked whether a flush to the state environment is due."""
+
+RESTORING: Final = "a snapshot is being restored"
+
+T = TypeVar("T")
 
 
 class Settlement(Enum):
@@ -60,6 +67,15 @@ class _Pending:
         late = [done for deadline, done in self.waiting if deadline < now_seconds]
         self.waiting = [each for each in self.waiting if each[0] >= now_seconds]
         return late
+
+
+class Freeze:
+    """The right to be the only one who proposes, for whoever restores a snapshot. It ends with leadership."""
+
+    __slots__ = ("swap_index",)
+
+    def __init__(self) -> None:
+        self.swap_index = 0
 
 
 class Store:
@@ -90,6 +106,8 @@ class Store:
         self._is_idle = asyncio.Event()
         self._is_idle.set()
         self._is_being_replaced = False
+        self._freeze: Freeze | None = None
+        self._read_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="snapshot")
 
     def connect(self, replica: Replica) -> None:
         """Say which replica orders this store's entries; once, before anything is proposed."""
@@ -143,16 +161,23 @@ class Store:
             NotLeader: this node does not lead; nothing was proposed.
             Overloaded: too much is in flight; nothing was proposed.
             TooLarge: the entry exceeds its bound; nothing was proposed.
+            Unavailable: a snapshot is being restored; nothing was proposed.
         """
         write_set = transaction.write_set(self.now_ns(), request_id=request_id, answer=answer)
         if write_set is None:
             self.settled(done)
             return
+        if self._freeze is not None:
+            raise Unavailable(RESTORING)
+        self._propose(write_set, done)
+
+    def _propose(self, write_set: WriteSet, done: Callable[[Settlement], None]) -> Ticket:
         ticket = self.replica.propose(write_set.encode())
         self.overlay.propose(ticket.index, write_set)
         pending = _Pending(ticket.term, self._monotonic_seconds())
         self._pending.setdefault(ticket.index, []).append(pending)
         self._wait(pending, done)
+        return ticket
 
     def settled(self, done: Callable[[Settlement], None]) -> None:
         """Report once all that is proposed now has been settled: at once if nothing is in flight."""
@@ -166,6 +191,87 @@ class Store:
     def _wait(self, pending: _Pending, done: Callable[[Settlement], None]) -> None:
         pending.waiting.append((self._monotonic_seconds() + SETTLE_SECONDS_MAX, done))
 
+    # -- a whole state that comes through the log --
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether nobody but the restorer of a snapshot may propose."""
+        return self._freeze is not None
+
+    @property
+    def has_leftovers(self) -> bool:
+        """Whether a state is staged that nobody here is going to put in place."""
+        return self.overlay.staging_since > 0 and self._freeze is None
+
+    def freeze(self) -> Freeze:
+        """Let nobody else propose from now on; what has been proposed comes first in the log.
+
+        Raises:
+            NotLeader: this node does not lead.
+            Unavailable: somebody restores a snapshot already.
+        """
+        if self.replica.standing is not Standing.LEADER:
+            raise NotLeader("this node does not lead")
+        if self._freeze is not None:
+            raise Unavailable(RESTORING)
+        self._freeze = Freeze()
+        return self._freeze
+
+    def thaw(self, freeze: Freeze) -> None:
+        """End a freeze; but while its swap may still be applied, nothing may be proposed that has seen the old state."""
+        if self._freeze is freeze and freeze.swap_index <= self.overlay.applied_index:
+            self._freeze = None
+
+    def stage(
+        self, freeze: Freeze, stage: Stage, puts: list[tuple[bytes, bytes]], done: Callable[[Settlement], None]
+    ) -> None:
+        """Propose a step of bringing a state in beside the live one.
+
+        Args:
+            freeze: from `freeze()`.
+            stage: any step but `SWAP`.
+            puts: the records to stage.
+            done: as for `commit`.
+
+        Raises:
+            NotLeader: this node does not lead, or has not led without a break since the freeze.
+            Overloaded, TooLarge: as for `commit`.
+        """
+        self._check(freeze)
+        self._propose(WriteSet(self.now_ns(), puts, stage=stage), done)
+
+    def swap(self, freeze: Freeze, count: int, done: Callable[[Settlement], None]) -> int:
+        """Propose to put what has been staged in the place of the state.
+
+        Args:
+            freeze: from `freeze()`.
+            count: how many records there must be.
+            done: as for `commit`.
+
+        Returns:
+            the entry's index: it has happened if `overlay.swapped_at` comes to be that.
+
+        Raises:
+            NotLeader, Overloaded: as for `stage`.
+        """
+        self._check(freeze)
+        ticket = self._propose(WriteSet(self.now_ns(), stage=Stage.SWAP, stage_count=count), done)
+        freeze.swap_index = ticket.index
+        return ticket.index
+
+    def abandon(self, done: Callable[[Settlement], None]) -> None:
+        """Propose to forget what an earlier restorer has staged and left.
+
+        Raises:
+            NotLeader, Overloaded: as for `commit`.
+        """
+        assert self.has_leftovers, "only what nobody is going to use can be forgotten"
+        self._propose(WriteSet(self.now_ns(), stage=Stage.ABANDON), done)
+
+    def _check(self, freeze: Freeze) -> None:
+        if self._freeze is not freeze:
+            raise NotLeader("leadership was lost since the restoring began")
+
     # -- what the replica calls (StateMachine) --
 
     @property
@@ -175,8 +281,9 @@ class Store:
 
     @property
     def durable_index(self) -> int:
-        """What the state environment holds durably."""
-        return self.overlay.durable_index
+        """What the state environment holds durably, for other nodes, too: what is staged is in no snapshot of theirs."""
+        overlay = self.overlay
+        return min(overlay.durable_index, overlay.staging_since - 1) if overlay.staging_since else overlay.durable_index
 
     @property
     def membership(self) -> bytes:
@@ -186,6 +293,9 @@ class Store:
     def apply(self, index: int, term: int, data: bytes) -> None:
         """Take a committed entry: its effects, then the answers that waited for it."""
         self.overlay.apply(index, term, data)
+        if self.overlay.swapped_at == index:
+            self._freeze = None
+            self.on_replaced()  # before the answer leaves
         self._settle(index, term)
 
     def apply_membership(self, index: int, term: int, membership: bytes) -> None:
@@ -197,6 +307,7 @@ class Store:
         """Forget uncommitted effects when leadership is lost; tell the vault."""
         if standing is not Standing.LEADER:
             self.overlay.drop_proposed()
+            self._freeze = None
         self.on_standing(standing, term)
 
     async def prepare_replacement(self) -> None:
@@ -241,6 +352,28 @@ class Store:
             self._flusher.cancel()
             await asyncio.gather(self._flusher, return_exceptions=True)
         self._flush_thread.shutdown(wait=True)
+        self._read_thread.shutdown(wait=True)
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Run one piece of reading or writing a snapshot file; pieces are run in order, and never two at once."""
+        return await asyncio.get_running_loop().run_in_executor(self._read_thread, work)
+
+    def in_thread_later(self, work: Callable[[], object]) -> None:
+        """Have a piece run behind those that were asked for; nobody waits for it but `stop`."""
+        self._read_thread.submit(work)
+
+    async def flush_up_to(self, index: int) -> None:
+        """Write committed effects to the state environment until it holds this entry's.
+
+        Raises:
+            StorageError: they could not be written.
+            Unavailable: the state is being replaced.
+        """
+        while self.overlay.durable_index < index:
+            if self._is_being_replaced:
+                raise Unavailable("this node takes over another state; try again")
+            await self._is_idle.wait()
+            await self.flush()
 
     async def flush(self) -> None:
         """Write all committed effects to the state environment now; nothing while another flush is under way.

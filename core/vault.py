@@ -171,6 +171,8 @@ class Vault:
             self.seal()
         if self.keys is not None:
             self._use_audit_devices(self.keys)
+        if self.active_since_ns is not None:
+            self.background.start()  # anew: when the next lease ends it knew of another state
         self.on_state_replaced()
 
     def _consider_activity(self) -> None:
@@ -362,12 +364,12 @@ class Vault:
         if self.is_active:
             self.execution.execute(request, b"", lambda outcome: self._deliver(request, outcome, done))
         elif request.is_forwarding_refused:
-            done(self._redirect(request))
+            done(self.redirect(request))
         else:
             self.spawn(self._forward(request, done))
 
-    def _redirect(self, request: Request) -> RequestError:
-        """Send a client to the leader that does not want this node to ask it."""
+    def redirect(self, request: Request) -> RequestError:
+        """Send a client to the leader that does not want this node to ask it, or asks for what it cannot ask."""
         leader = self.replica.leader
         if leader is None or not leader.api_address:
             return Unavailable(NO_LEADER)

@@ -199,7 +199,7 @@ def verify_file(source: IO[bytes], *, open_seal: Seal | None = None) -> tuple[Me
         SnapshotMismatch: its parts contradict each other.
         WrongKey: it was not sealed by the keys of this vault.
     """
-    checking = _Checking(source, open_seal)
+    checking = Checking(source, open_seal)
     for _ in checking.records():
         pass
     return checking.result()
@@ -227,7 +227,7 @@ def restore_file(
     beginning = source.tell()
     _, manifest = verify_file(source, open_seal=open_seal)
     source.seek(beginning)
-    checking = _Checking(source, open_seal=None)
+    checking = Checking(source, open_seal=None)
     installer.start(encode_progress(Progress()))
     for progress, pairs in checking.records():
         if not progress.is_complete:
@@ -238,14 +238,18 @@ def restore_file(
     return manifest
 
 
-class _Checking:
-    """One pass over a snapshot file. The result is there once `records` has come to its end.
+class Checking:
+    """One pass over a snapshot file, chunk by chunk. The result is there once `records` has come to its end.
+
+    Args:
+        source: at the file's beginning.
+        open_seal: opens `SHA256SUMS.sealed`, once all records have been given out; None does not look at it.
 
     Attributes:
         progress: behind the last chunk that was checked.
     """
 
-    def __init__(self, source: IO[bytes], open_seal: Seal | None) -> None:
+    def __init__(self, source: IO[bytes], open_seal: Seal | None = None) -> None:
         self.progress = Progress()
         self._open_seal = open_seal
         self._archive = _Archive(source)
@@ -258,7 +262,11 @@ class _Checking:
         return self._meta, self.progress.manifest
 
     def records(self) -> Iterator[tuple[Progress, Pairs]]:
-        """Iterate over the chunks' records with the progress behind each; the last comes before the sums are checked."""
+        """Iterate over the chunks' records with the progress behind each; the last comes before the sums are checked.
+
+        Raises:
+            Corrupt, SnapshotMismatch, WrongKey: as `verify_file`.
+        """
         written_meta = self._archive.content(META, META_BYTES_MAX)
         self._meta = meta = _decode_meta(written_meta)
         digest = hashlib.sha256()

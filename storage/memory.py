@@ -6,10 +6,11 @@ They survive nothing. Everything else is as `log.LogStore` and `state.StateStore
 import bisect
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from typing import Final, NamedTuple
 
 from conclave.storage.errors import Corrupt
 from conclave.storage.log import EntryTuple, HardStateRecord, LogView, check_append, take
-from conclave.storage.state import Applied, StateInstaller, StateReader
+from conclave.storage.state import Applied, Staging, StateInstaller, StateReader, check_staged
 
 
 class MemoryLog:
@@ -88,56 +89,62 @@ class MemoryState:
     """A `StateStore` that a process takes with it when it ends."""
 
     def __init__(self) -> None:
-        self._data: dict[bytes, bytes] = {}
-        self._keys: list[bytes] = []  # sorted
+        self._tables = (_NOTHING, _NOTHING)
         self._applied = Applied()
-        self._seen = (self._data, self._keys, self._applied)  # as of the last refresh
+        self._seen = (self._tables, self._applied)  # as of the last refresh
         self._installer = _MemoryInstaller()
 
     @property
     def applied(self) -> tuple[int, int]:
         """See `StateStore`."""
-        return self._seen[2].index, self._seen[2].term
+        return self._seen[1].index, self._seen[1].term
 
     @property
     def applied_record(self) -> Applied:
         """See `StateStore`."""
-        return self._seen[2]
+        return self._seen[1]
 
     @property
     def membership(self) -> bytes:
         """See `StateStore`."""
-        return self._seen[2].membership
+        return self._seen[1].membership
 
-    def get(self, key: bytes) -> bytes | None:
+    def get(self, key: bytes, table: int | None = None) -> bytes | None:
         """See `StateStore`."""
-        return self._seen[0].get(key)
+        tables, applied = self._seen
+        return tables[applied.is_swapped if table is None else table].data.get(key)
 
-    def scan(self, prefix: bytes, start: bytes = b"", limit: int | None = None) -> Iterator[tuple[bytes, bytes]]:
+    def scan(
+        self, prefix: bytes, start: bytes = b"", limit: int | None = None, table: int | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
         """See `StateStore`."""
-        data, keys, _ = self._seen
+        tables, applied = self._seen
+        data, keys = tables[applied.is_swapped if table is None else table]
         first = bisect.bisect_left(keys, max(prefix, start))
         for key in islice(keys, first, None if limit is None else first + limit):
             if not key.startswith(prefix):
                 return
             yield key, data[key]
 
-    def flush(self, puts: Mapping[bytes, bytes | None], applied: Applied) -> None:
+    def flush(self, puts: Mapping[bytes, bytes | None], applied: Applied, staging: Staging | None = None) -> None:
         """See `StateStore`. Copies everything: readers keep what they saw, and nobody runs a large vault in memory."""
         assert applied.index >= self._applied.index, "the applied index never goes back"
-        data = self._data | {key: value for key, value in puts.items() if value is not None}
-        for key, value in puts.items():
-            if value is None:
-                data.pop(key, None)
-        self._data, self._keys, self._applied = data, sorted(data), applied
+        live, other = self._tables[applied.is_swapped], self._tables[not applied.is_swapped]
+        if staging is not None:
+            live = _NOTHING if staging.clears_live else live
+            other = _changed(_NOTHING if staging.clears_staged else other, staging.puts)
+            check_staged(applied, len(other.keys))
+        live = _changed(live, puts)
+        self._tables = (other, live) if applied.is_swapped else (live, other)
+        self._applied = applied
 
     def refresh(self) -> None:
         """See `StateStore`."""
-        self._seen = (self._data, self._keys, self._applied)
+        self._seen = (self._tables, self._applied)
 
     def open_reader(self) -> StateReader:
         """See `StateStore`."""
-        return _MemoryReader(self._data, self._keys, self._applied)
+        return _MemoryReader(self._tables[self._applied.is_swapped], self._applied)
 
     @property
     def has_readers(self) -> bool:
@@ -152,8 +159,8 @@ class MemoryState:
         """See `StateStore`."""
         if self._installer.applied is None:
             raise Corrupt("state: there is no completed snapshot to install")
-        self._data, self._applied = self._installer.data, self._installer.applied
-        self._keys = sorted(self._data)
+        self._tables = (_changed(_NOTHING, self._installer.data), _NOTHING)
+        self._applied = self._installer.applied
         self._installer = _MemoryInstaller()
         self.refresh()
 
@@ -161,14 +168,33 @@ class MemoryState:
         """See `StateStore`."""
 
 
+class _Table(NamedTuple):
+    """Records, and their keys in order; replaced as a whole."""
+
+    data: dict[bytes, bytes]
+    keys: list[bytes]
+
+
+_NOTHING: Final = _Table({}, [])
+
+
+def _changed(table: _Table, puts: Mapping[bytes, bytes | None]) -> _Table:
+    """Return a table with changes; None deletes."""
+    data = table.data | {key: value for key, value in puts.items() if value is not None}
+    for key, value in puts.items():
+        if value is None:
+            data.pop(key, None)
+    return _Table(data, sorted(data))
+
+
 class _MemoryReader:
     """A state as it was when the reader was opened."""
 
-    def __init__(self, data: dict[bytes, bytes], keys: list[bytes], applied: Applied) -> None:
-        self._data = data
-        self._keys = keys
-        self.applied = applied
-        self.count = len(data)
+    def __init__(self, table: _Table, applied: Applied) -> None:
+        self._data, self._keys = table
+        self.applied = applied.alone()
+        self.is_staging = applied.staging_since > 0
+        self.count = len(self._data)
 
     def pairs(self, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         for key in islice(self._keys, bisect.bisect_right(self._keys, after), None):
@@ -197,7 +223,7 @@ class _MemoryInstaller:
         self._progress = progress
 
     def complete(self, applied: Applied, progress: bytes) -> None:
-        self.applied, self._progress = applied, progress
+        self.applied, self._progress = applied.alone(), progress
 
     def close(self) -> None:
         """What was put stays for the next time."""

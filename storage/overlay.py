@@ -7,12 +7,18 @@ Four layers answer a read, newest first:
     flushing    the layer that a flush is writing to the state at this moment, in a thread
     state       what is on disk
 
+The state has two tables, and so has each of the layers that are to be flushed: one is live, in the other a snapshot can be
+staged that is being restored. The swap makes the staged table the live one, in memory at once, and on disk with the next
+flush; a batch of effects is reduced to what is left of it for each table, so it does not matter where flushes fall.
+
 Rules it enforces:
 
 * Entries are applied one by one in order of their index; the applied index and the time never go back.
 * A committed entry takes effect at once; it reaches the state in groups, by time and by size, and until then it is
   safe in the log, from which it is replayed after a crash.
 * Losing leadership drops what is only proposed.
+* What is staged cannot be read before the swap, and the swap is refused, on every node alike, unless everything that
+  should have been staged has been.
 * This is the one feed: whoever keeps something derived from the state subscribes here and hears of every committed
   write, in order. Nothing else invalidates anything.
 
@@ -21,13 +27,16 @@ a listing looks only at its own. Every method but `FlushJob.run` is called on on
 nothing of consensus.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from heapq import nsmallest
 from typing import Final, TypeAlias, overload
 
-from conclave.storage.state import Applied, StateStore
-from conclave.storage.writeset import WriteSet
+from conclave.storage.state import Applied, Staging, StateReader, StateStore
+from conclave.storage.writeset import Stage, WriteSet
+
+log = logging.getLogger(__name__)
 
 PREFIX_BYTES: Final = 16
 FLUSH_SECONDS: Final = 0.2
@@ -46,12 +55,47 @@ WriteSetCallback: TypeAlias = Callable[[int, WriteSet], None]
 _ABSENT: Final = object()
 
 
+class _Batch:
+    """Effects of committed entries on the two tables of the state, reduced to what is left of them.
+
+    Attributes:
+        layers: changes of each table.
+        is_cleared: for each table, whether it is to be emptied before those.
+    """
+
+    __slots__ = ("_sizes_bytes", "is_cleared", "layers")
+
+    def __init__(self) -> None:
+        self.layers: tuple[_Layer, _Layer] = ({}, {})
+        self.is_cleared = [False, False]
+        self._sizes_bytes = [0, 0]
+
+    @property
+    def size_bytes(self) -> int:
+        """Roughly how much memory it takes."""
+        return sum(self._sizes_bytes)
+
+    def put(self, table: int, key: bytes, value: bytes | None) -> None:
+        """Set a key of one table; None deletes it."""
+        self.layers[table].setdefault(key[:PREFIX_BYTES], {})[key] = value
+        self._sizes_bytes[table] += len(key) + len(value or b"") + _RECORD_OVERHEAD_BYTES
+
+    def clear(self, table: int) -> None:
+        """Empty one table."""
+        self.layers[table].clear()
+        self._sizes_bytes[table] = 0
+        self.is_cleared[table] = True
+
+    def changes(self, table: int) -> dict[bytes, bytes | None]:
+        """Return the changes of one table."""
+        return {key: value for records in self.layers[table].values() for key, value in records.items()}
+
+
 class FlushJob:
     """One group of effects on its way to the state. `run` may be called in a thread; everything else may not."""
 
-    def __init__(self, state: StateStore, layer: _Layer, size_bytes: int, applied: Applied) -> None:
-        self.layer = layer
-        self.size_bytes = size_bytes
+    def __init__(self, state: StateStore, batch: _Batch, applied: Applied) -> None:
+        self.batch = batch
         self.applied = applied
         self.has_failed = False
         self._state = state
@@ -60,16 +104,23 @@ class FlushJob:
         """Write the group in one synced transaction.
 
         Raises:
+            Corrupt: the state does not hold what the log says; nothing was written.
             Full: nothing was written; `Overlay.begin_flush` offers the job again.
             Fenced: the disk's content is unknown; every further try fails, too.
         """
         self.has_failed = False
         try:
-            changes = {key: value for records in self.layer.values() for key, value in records.items()}
-            self._state.flush(changes, self.applied)
+            live = int(self.applied.is_swapped)
+            self._state.flush(self.batch.changes(live), self.applied, self._staging(live))
         except BaseException:
             self.has_failed = True
             raise
+
+    def _staging(self, live: int) -> Staging | None:
+        staged, is_cleared = self.batch.changes(1 - live), self.batch.is_cleared
+        if not staged and not any(is_cleared):
+            return None
+        return Staging(staged, clears_live=is_cleared[live], clears_staged=is_cleared[1 - live])
 
 
 class Overlay:
@@ -89,11 +140,15 @@ class Overlay:
         self.durable_index: int = applied.index
         self.membership: bytes = applied.membership
         self.now_ns: int = applied.time_ns
+        self.staging_since: int = applied.staging_since
+        self.swapped_at: int = 0
+        self._staged_count = applied.staged_count
+        self._live = int(applied.is_swapped)
         self._proposed: dict[bytes, dict[bytes, tuple[int, bytes | None]]] = {}
         self._proposed_keys: deque[tuple[int, list[bytes]]] = deque()
-        self._committed: _Layer = {}
-        self._committed_bytes = 0
+        self._batch = _Batch()
         self._job: FlushJob | None = None
+        self._look_anew()
         self._dirty_since_seconds: float | None = None
         self._outcomes = _Outcomes(applied.index + 1)
 
@@ -106,7 +161,9 @@ class Overlay:
     def propose(self, index: int, write_set: WriteSet) -> None:
         """Let uncommitted reads see a write set that this leader has put into the log at `index`."""
         assert index > max(self.last_proposed_index, self.applied_index), "proposals come in order of their index"
-        changes: list[tuple[bytes, bytes | None]] = [*write_set.puts, *((key, None) for key in write_set.deletes)]
+        changes: list[tuple[bytes, bytes | None]] = []
+        if write_set.stage is Stage.NONE:  # what is staged is not to be seen
+            changes = [*write_set.puts, *((key, None) for key in write_set.deletes)]
         for key, value in changes:
             self._proposed.setdefault(key[:PREFIX_BYTES], {})[key] = (index, value)
         self._proposed_keys.append((index, [key for key, _ in changes]))
@@ -141,14 +198,21 @@ class Overlay:
         self._settle_proposed(index)
         if write_set is not None:
             self.now_ns = max(self.now_ns, write_set.time_ns)
-            for key, value in write_set.puts:
-                self._commit(key, value)
-            for key in write_set.deletes:
-                self._commit(key, None)
-            if write_set.request_id:
-                self._outcomes.add(index, write_set.request_id, write_set.answer, self.now_ns)
-            self._publish(index, write_set)
+            if write_set.stage is Stage.NONE:
+                self._take(index, write_set)
+            else:
+                self._take_staged(index, write_set)
         return write_set
+
+    def _take(self, index: int, write_set: WriteSet) -> None:
+        batch, live = self._batch, self._live
+        for key, value in write_set.puts:
+            batch.put(live, key, value)
+        for key in write_set.deletes:
+            batch.put(live, key, None)
+        if write_set.request_id:
+            self._outcomes.add(index, write_set.request_id, write_set.answer, self.now_ns)
+        self._publish(index, write_set)
 
     def apply_membership(self, index: int, term: int, membership: bytes) -> None:
         """Take a committed membership change; the record is kept beside the applied index."""
@@ -156,9 +220,36 @@ class Overlay:
         self.applied_index, self.applied_term, self.membership = index, term, membership
         self._settle_proposed(index)
 
-    def _commit(self, key: bytes, value: bytes | None) -> None:
-        self._committed.setdefault(key[:PREFIX_BYTES], {})[key] = value
-        self._committed_bytes += len(key) + len(value or b"") + _RECORD_OVERHEAD_BYTES
+    # -- a state that comes through the log --
+
+    def _take_staged(self, index: int, write_set: WriteSet) -> None:
+        if write_set.stage is Stage.PUTS:
+            for key, value in write_set.puts if self.staging_since else ():
+                self._batch.put(1 - self._live, key, value)
+                self._staged_count += 1
+        elif write_set.stage is Stage.BEGIN:
+            self._forget_staged(staging_since=index)
+        elif write_set.stage is Stage.SWAP and self.staging_since and self._staged_count == write_set.stage_count:
+            self._swap(index)
+        else:
+            if write_set.stage is Stage.SWAP:  # the same on every node: the entry has its index, and changes nothing
+                log.error("a staged state is not whole and is dropped", extra={"index": index})
+            self._forget_staged()
+
+    def _forget_staged(self, *, staging_since: int = 0) -> None:
+        self._batch.clear(1 - self._live)
+        self.staging_since, self._staged_count = staging_since, 0
+
+    def _swap(self, index: int) -> None:
+        """Let what is staged be the state, and what was the state be nothing."""
+        self._batch.clear(self._live)
+        self._live = 1 - self._live
+        self.staging_since, self._staged_count, self.swapped_at = 0, 0, index
+        self._look_anew()
+
+    def open_reader(self) -> StateReader:
+        """Begin one consistent read of everything that is durable in the state."""
+        return self._state.open_reader()
 
     def _settle_proposed(self, index: int) -> None:
         """Drop proposed effects up to `index`: the entry that was committed there is what counts."""
@@ -177,13 +268,13 @@ class Overlay:
         prefix = key[:PREFIX_BYTES]
         if uncommitted and prefix in self._proposed and key in self._proposed[prefix]:
             return self._proposed[prefix][key][1]
-        for layer in self._layers():
+        for layer in self._layers:
             records = layer.get(prefix)
             if records is not None:
                 value = records.get(key, _ABSENT)
                 if value is not _ABSENT:
                     return value  # type: ignore[return-value]  # not the sentinel, so bytes or None
-        return self._state.get(key)
+        return None if self._is_below_hidden else self._state.get(key, self._live)
 
     def scan(
         self, prefix: bytes, *, uncommitted: bool, start: bytes = b"", limit: int | None = None
@@ -198,11 +289,11 @@ class Overlay:
         """
         assert len(prefix) == PREFIX_BYTES, "a scan stays within one directory or table"
         changes: dict[bytes, bytes | None] = {}
-        for layer in reversed(self._layers()):
+        for layer in reversed(self._layers):
             changes.update(layer.get(prefix, {}))
         if uncommitted:
             changes.update((key, value) for key, (_, value) in self._proposed.get(prefix, {}).items())
-        return merged(self._state.scan(prefix, start), changes, start, limit)
+        return merged(self._below(prefix, start), changes, start, limit)
 
     def has_records(self, prefix: bytes, *, uncommitted: bool, without: Collection[bytes] = ()) -> bool:
         """Whether a directory or table (16 bytes) has a record besides those `without`.
@@ -214,12 +305,12 @@ class Overlay:
         if any(value is not None and key not in without for key, (_, value) in reversed(proposed.items())):
             return True
         hidden: set[bytes] = {*proposed, *without}
-        for layer in self._layers():
+        for layer in self._layers:
             records = layer.get(prefix, {})
             if any(value is not None and key not in hidden for key, value in reversed(records.items())):
                 return True
             hidden.update(records)
-        return any(key not in hidden for key, _ in self._state.scan(prefix))
+        return any(key not in hidden for key, _ in self._below(prefix))
 
     def proposes_under(self, prefix: bytes) -> bool:
         """Whether anything of this directory or table (16 bytes) is proposed and not yet committed."""
@@ -234,9 +325,20 @@ class Overlay:
         """The index from which on every outcome is known: absence of a request proposed there means it did not happen."""
         return self._outcomes.since
 
-    def _layers(self) -> tuple[_Layer, ...]:
-        """Return the committed layers, newest first."""
-        return (self._committed,) if self._job is None else (self._committed, self._job.layer)
+    def _look_anew(self) -> None:
+        """Work out where reads look: the live table's layers, newest first, and whether that hides the state below."""
+        batches = (self._batch,) if self._job is None else (self._batch, self._job.batch)
+        layers: list[_Layer] = []
+        self._is_below_hidden = False
+        for batch in batches:
+            layers.append(batch.layers[self._live])
+            if batch.is_cleared[self._live]:
+                self._is_below_hidden = True
+                break
+        self._layers = tuple(layers)
+
+    def _below(self, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        return iter(()) if self._is_below_hidden else self._state.scan(prefix, start, None, self._live)
 
     # -- the feed --
 
@@ -271,7 +373,7 @@ class Overlay:
     @property
     def pending_bytes(self) -> int:
         """Roughly how much memory committed effects take that are not durable in the state."""
-        return self._committed_bytes + (self._job.size_bytes if self._job is not None else 0)
+        return self._batch.size_bytes + (self._job.batch.size_bytes if self._job is not None else 0)
 
     def flush_due(self, now_seconds: float) -> bool:
         """Whether it is time for `begin_flush`.
@@ -286,7 +388,7 @@ class Overlay:
             return False
         if self._dirty_since_seconds is None:
             self._dirty_since_seconds = now_seconds
-        return self._committed_bytes >= FLUSH_BYTES or now_seconds - self._dirty_since_seconds >= FLUSH_SECONDS
+        return self._batch.size_bytes >= FLUSH_BYTES or now_seconds - self._dirty_since_seconds >= FLUSH_SECONDS
 
     def begin_flush(self) -> FlushJob | None:
         """Set the committed effects aside to be written; None if there are none or a flush is under way.
@@ -297,9 +399,18 @@ class Overlay:
             return self._job if self._job.has_failed else None
         if self.applied_index == self.durable_index:
             return None
-        applied = Applied(self.applied_index, self.applied_term, self.now_ns, self.membership)
-        self._job = FlushJob(self._state, self._committed, self._committed_bytes, applied)
-        self._committed, self._committed_bytes = {}, 0
+        applied = Applied(
+            self.applied_index,
+            self.applied_term,
+            self.now_ns,
+            self.membership,
+            is_swapped=bool(self._live),
+            staging_since=self.staging_since,
+            staged_count=self._staged_count,
+        )
+        self._job = FlushJob(self._state, self._batch, applied)
+        self._batch = _Batch()
+        self._look_anew()
         return self._job
 
     def finish_flush(self, job: FlushJob) -> None:
@@ -310,6 +421,7 @@ class Overlay:
             self.durable_index = job.applied.index
             self._dirty_since_seconds = None
             self._job = None
+            self._look_anew()
 
 
 class _Outcomes:

@@ -7,28 +7,33 @@ Rules it enforces:
 * `get` and `scan` see what the last `refresh` saw. A flush runs in a thread; its effect is seen from the next `refresh`
   on, so the event loop never reads a state that is ahead of the overlay's layers.
 * The applied index never goes back.
+* There are two tables of records, and `Applied` says which of them is live. The other one is empty but for a restored
+  state that is being staged there; the flush that makes it the live one also empties the table that was.
 
 It opens nothing: values are sealed, and their authentication tags are what finds damage in them. The few records that
 can be read before unsealing are as opaque to it as all others.
 
-Layout (docs/storage.md): table `data`: storage key -> value; table `meta`: `applied` -> CRC-32C (4) + `Applied` as a
-msgpack array.
+Layout (docs/storage.md): tables `data` and `staged`: storage key -> value; table `meta`: `applied` -> CRC-32C (4) +
+`Applied` as a msgpack array.
 """
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
 import msgspec
+from msgspec import structs
 
 from conclave.storage.checksums import checksum
 from conclave.storage.environment import MAP_BYTES, Environment, Table, Transaction, sync_folder
 from conclave.storage.errors import Corrupt
 
 FORMAT_VERSION: Final = 1
-TABLES: Final = ("data", "meta")
+TABLES: Final = ("data", "staged", "meta")
+DATA_TABLES: Final = ("data", "staged")
+"""The two tables of records, by number: `int(applied.is_swapped)` is the live one's."""
 
 
 class Applied(msgspec.Struct, frozen=True, array_like=True):
@@ -40,6 +45,9 @@ class Applied(msgspec.Struct, frozen=True, array_like=True):
         time_ns: the newest write set's clock, nanoseconds since 1970.
         membership: the membership in force at `index`, in the cluster's own encoding; empty before the first.
         version: of the state's format.
+        is_swapped: whether the second table is the live one.
+        staging_since: the index of the entry that began to stage a state beside the live one; 0: none is staged.
+        staged_count: how many records have been staged.
     """
 
     index: int = 0
@@ -47,6 +55,27 @@ class Applied(msgspec.Struct, frozen=True, array_like=True):
     time_ns: int = 0
     membership: bytes = b""
     version: int = FORMAT_VERSION
+    is_swapped: bool = False
+    staging_since: int = 0
+    staged_count: int = 0
+
+    def alone(self) -> "Applied":
+        """Return the record of the live state by itself, in the first table, as a snapshot carries it."""
+        return structs.replace(self, is_swapped=False, staging_since=0, staged_count=0)
+
+
+class Staging(msgspec.Struct, frozen=True):
+    """What a flush changes beside the live table; roles are those of the applied record that it writes.
+
+    Attributes:
+        puts: records to stage.
+        clears_live: the live table is emptied before anything is put there.
+        clears_staged: likewise the other.
+    """
+
+    puts: Mapping[bytes, bytes | None]
+    clears_live: bool
+    clears_staged: bool
 
 
 class StateReader(Protocol):
@@ -54,7 +83,11 @@ class StateReader(Protocol):
 
     @property
     def applied(self) -> Applied:
-        """How far the log is in what is read."""
+        """How far the log is in what is read; `alone`."""
+
+    @property
+    def is_staging(self) -> bool:
+        """Whether a state was being staged beside what is read, which is no part of it."""
 
     @property
     def count(self) -> int:
@@ -101,24 +134,38 @@ class StateStore(Protocol):
     def membership(self) -> bytes:
         """The membership record stored with the applied index."""
 
-    def get(self, key: bytes) -> bytes | None:
-        """Return a value, as of the last refresh."""
+    def get(self, key: bytes, table: int | None = None) -> bytes | None:
+        """Return a value, as of the last refresh.
 
-    def scan(self, prefix: bytes, start: bytes = b"", limit: int | None = None) -> Iterator[tuple[bytes, bytes]]:
+        Args:
+            key: the storage key.
+            table: 0 or 1; None: the one that was live then.
+        """
+
+    def scan(
+        self, prefix: bytes, start: bytes = b"", limit: int | None = None, table: int | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
         """Iterate over records under `prefix` in order of keys, as of the last refresh.
 
         Args:
             prefix: what the keys begin with.
             start: the first key that may come, itself included; empty: from the beginning.
             limit: how many at most.
+            table: as for `get`.
 
         The iterator must not be used after the next `refresh`.
         """
 
-    def flush(self, puts: Mapping[bytes, bytes | None], applied: Applied) -> None:
+    def flush(self, puts: Mapping[bytes, bytes | None], applied: Applied, staging: Staging | None = None) -> None:
         """Write changes (None deletes) and the applied record in one synced transaction. May run in a thread.
 
+        Args:
+            puts: changes of the table that `applied` says is the live one.
+            applied: the new record.
+            staging: what else changes, if anything.
+
         Raises:
+            Corrupt: more or fewer records are staged than the log says; nothing was written.
             Full: nothing was written; may be tried again.
             Fenced: the disk's content is unknown; never tried again.
         """
@@ -167,7 +214,8 @@ class LmdbState:
     def _open(self) -> None:
         self._env = Environment(self._folder, TABLES, map_bytes=self._map_bytes)
         try:
-            self._data, self._meta = self._env.table("data"), self._env.table("meta")
+            self._tables = tuple(self._env.table(name) for name in DATA_TABLES)
+            self._meta = self._env.table("meta")
             self._view = self._env.read()
             self._applied = load_applied(self._view, self._meta)
         except BaseException:
@@ -189,13 +237,15 @@ class LmdbState:
         """See `StateStore`."""
         return self._applied.membership
 
-    def get(self, key: bytes) -> bytes | None:
+    def get(self, key: bytes, table: int | None = None) -> bytes | None:
         """See `StateStore`."""
-        return self._view.get(key, db=self._data)
+        return self._view.get(key, db=self._tables[self._applied.is_swapped if table is None else table])
 
-    def scan(self, prefix: bytes, start: bytes = b"", limit: int | None = None) -> Iterator[tuple[bytes, bytes]]:
+    def scan(
+        self, prefix: bytes, start: bytes = b"", limit: int | None = None, table: int | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
         """See `StateStore`."""
-        with self._view.cursor(self._data) as cursor:
+        with self._view.cursor(self._tables[self._applied.is_swapped if table is None else table]) as cursor:
             found = cursor.set_range(max(prefix, start))
             while found and limit != 0 and cursor.key().startswith(prefix):
                 yield cursor.item()
@@ -203,17 +253,16 @@ class LmdbState:
                 if limit is not None:
                     limit -= 1
 
-    def flush(self, puts: Mapping[bytes, bytes | None], applied: Applied) -> None:
+    def flush(self, puts: Mapping[bytes, bytes | None], applied: Applied, staging: Staging | None = None) -> None:
         """See `StateStore`."""
+        live, other = self._tables[applied.is_swapped], self._tables[not applied.is_swapped]
         with self._env.write() as transaction:
             stored = load_applied(transaction, self._meta)
             assert applied.index >= stored.index, "the applied index never goes back"
-            for key in sorted(puts):  # in order: neighbours share a page, which is then copied once
-                value = puts[key]
-                if value is None:
-                    transaction.delete(key, db=self._data)
-                else:
-                    transaction.put(key, value, db=self._data)
+            if staging is not None:
+                _stage(transaction, live, other, staging)
+                check_staged(applied, transaction.stat(other)["entries"])
+            _write(transaction, live, puts)
             transaction.put(b"applied", encode_applied(applied), db=self._meta)
 
     def refresh(self) -> None:
@@ -226,7 +275,7 @@ class LmdbState:
         """See `StateStore`."""
         with self._guard:
             self._reader_count += 1
-        return _LmdbReader(self, self._env.read(), self._data, self._meta)
+        return _LmdbReader(self, self._env.read(), self._tables, self._meta)
 
     @property
     def has_readers(self) -> bool:
@@ -262,13 +311,15 @@ class LmdbState:
 class _LmdbReader:
     """One read transaction over a whole state."""
 
-    def __init__(self, owner: LmdbState, transaction: Transaction, data: Table, meta: Table) -> None:
+    def __init__(self, owner: LmdbState, transaction: Transaction, tables: Sequence[Table], meta: Table) -> None:
         self._owner = owner
         self._transaction = transaction
-        self._data = data
         self._is_open = True
-        self.applied = load_applied(transaction, meta)
-        self.count = transaction.stat(data)["entries"]
+        applied = load_applied(transaction, meta)
+        self._data = tables[applied.is_swapped]
+        self.applied = applied.alone()
+        self.is_staging = applied.staging_since > 0
+        self.count = transaction.stat(self._data)["entries"]
 
     def pairs(self, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         with self._transaction.cursor(self._data) as cursor:
@@ -311,11 +362,38 @@ class _LmdbInstaller:
 
     def complete(self, applied: Applied, progress: bytes) -> None:
         with self._env.write() as transaction:
-            transaction.put(b"applied", encode_applied(applied), db=self._meta)
+            transaction.put(b"applied", encode_applied(applied.alone()), db=self._meta)
             transaction.put(b"progress", progress, db=self._meta)
 
     def close(self) -> None:
         self._env.close()
+
+
+def check_staged(applied: Applied, staged_count: int) -> None:
+    """See that the staged table holds what the log says.
+
+    Raises:
+        Corrupt: it does not.
+    """
+    if applied.staged_count != staged_count:
+        raise Corrupt(f"state: {staged_count} records are staged where the log says {applied.staged_count}")
+
+
+def _stage(transaction: Transaction, live: Table, other: Table, staging: Staging) -> None:
+    if staging.clears_live:
+        transaction.drop(live, delete=False)
+    if staging.clears_staged:
+        transaction.drop(other, delete=False)
+    _write(transaction, other, staging.puts)
+
+
+def _write(transaction: Transaction, table: Table, puts: Mapping[bytes, bytes | None]) -> None:
+    for key in sorted(puts):  # in order: neighbours share a page, which is then copied once
+        value = puts[key]
+        if value is None:
+            transaction.delete(key, db=table)
+        else:
+            transaction.put(key, value, db=table)
 
 
 def encode_applied(applied: Applied) -> bytes:

@@ -6,14 +6,17 @@
     leases      leases                                   tools     wrapping, tools, plugins, loggers
     audit       audit, audit-hash                        usage     version-history, locked-users
     ceremonies  rotate/root, rekey, generate-root        telemetry  metrics
+    snapshots   storage/raft/snapshot
 
 A new topic is a file with a class of operations, and a line in the bases of `System`.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from conclave.core.lifecycle import Lifecycle
+from conclave.core.snapshots import Snapshots
 from conclave.core.system.audit import AuditOperations
 from conclave.core.system.ceremonies import CeremonyOperations
 from conclave.core.system.health import HealthOperations
@@ -23,6 +26,7 @@ from conclave.core.system.mounts import MountOperations
 from conclave.core.system.policies import PolicyOperations
 from conclave.core.system.raft import RaftOperations
 from conclave.core.system.seal import SealOperations
+from conclave.core.system.snapshots import SnapshotOperations
 from conclave.core.system.specs import SpecOperations
 from conclave.core.system.telemetry import TelemetryOperations
 from conclave.core.system.tools import ToolOperations
@@ -43,16 +47,24 @@ class System(
     CeremonyOperations,
     UsageOperations,
     TelemetryOperations,
+    SnapshotOperations,
 ):
     """The engine of `sys/`.
 
     Args:
         lifecycle: of this node's vault.
         sanitized_config: this node's configuration without its secrets, for config/state/sanitized.
+        spool_folder: where the upload of a snapshot is kept while it is checked; None: where temporary files go.
     """
 
     type = "system"
 
-    def __init__(self, lifecycle: Lifecycle, sanitized_config: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        lifecycle: Lifecycle,
+        sanitized_config: Mapping[str, Any] | None = None,
+        spool_folder: Path | None = None,
+    ) -> None:
         self.lifecycle = lifecycle
         self.sanitized_config = sanitized_config or {}
+        self.snapshots = Snapshots(lifecycle.vault, spool_folder)

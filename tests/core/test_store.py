@@ -24,11 +24,11 @@ class Disk(MemoryState):
         self.gate = threading.Event()
         self.gate.set()
 
-    def flush(self, puts: object, applied: object) -> None:
+    def flush(self, puts: object, applied: object, staging: object = None) -> None:
         self.gate.wait(5)
         if self.error is not None:
             raise self.error
-        super().flush(puts, applied)  # type: ignore[arg-type]  # handed through as they came
+        super().flush(puts, applied, staging)  # type: ignore[arg-type]  # handed through as they came
 
 
 class Harness:

@@ -369,6 +369,7 @@ class EndlessReader:
     """A state too large to be in memory: the same pair value again and again."""
 
     applied = APPLIED
+    is_staging = False
     value = bytes(100_000)
 
     def __init__(self, count: int) -> None:

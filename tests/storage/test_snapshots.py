@@ -324,10 +324,25 @@ def walk(stream: bytes | bytearray, lengths: list[int]) -> None:
 
 def test_the_chunks_have_this_layout() -> None:
     assert [chunk.hex() for chunk in chunks_of({key(1): b"v"})] == [
+        "01" + "85946ba6" + "94c410000102030405060708090a0b0c0d0e0f" + "98070305c4016d01c20000" + "01" + "01",
+        "02" + "35e63471" + "9192c420" + "00" * 31 + "01" + "c40176",
+        "03" + "739daf00" + "91c420" + "affe9d16de621fc772e9cddeb14aee4f8ccdf31ffa7ba0f891d7da93e41de6ce",
+    ]
+
+
+def test_a_stream_without_the_newest_fields_can_be_read() -> None:
+    chunks = [
         "01" + "9d6c91f4" + "94c410000102030405060708090a0b0c0d0e0f" + "95070305c4016d01" + "01" + "01",
         "02" + "35e63471" + "9192c420" + "00" * 31 + "01" + "c40176",
         "03" + "59055dc5" + "91c420" + "7f72729d351e5d88e776bb9a2a30ae062b83225d6a6f6be6771f12c0f2b1e041",
     ]
+
+    progress = Progress()
+    for chunk in chunks:
+        progress, _ = advance(progress, bytes.fromhex(chunk))
+
+    assert progress.is_complete
+    assert progress.manifest == Manifest(bytes(range(16)), APPLIED, 1)
 
 
 def test_progress_has_this_layout() -> None:

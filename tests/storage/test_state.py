@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from conclave.storage.checksums import checksum
 from conclave.storage.errors import Corrupt
 from conclave.storage.state import Applied, LmdbState, StateStore, decode_applied, encode_applied
 
@@ -67,7 +68,13 @@ def test_a_state_survives_a_restart(tmp_path: Path) -> None:
 
 
 def test_the_applied_record_has_this_layout() -> None:
-    assert encode_applied(Applied(7, 3, 5, b"m")).hex()[8:] == "950703" + "05" + "c4016d" + "01"
+    assert encode_applied(Applied(7, 3, 5, b"m")).hex()[8:] == "980703" + "05" + "c4016d" + "01" + "c20000"
+
+
+def test_an_applied_record_without_the_newest_fields_can_be_read() -> None:
+    written = bytes.fromhex("950703" + "05" + "c4016d" + "01")
+
+    assert decode_applied(checksum(written).to_bytes(4, "big") + written) == Applied(7, 3, 5, b"m")
 
 
 def test_a_damaged_applied_record_is_found() -> None:

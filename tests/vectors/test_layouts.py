@@ -6,16 +6,30 @@ Elsewhere: frames, membership, snapshots, the applied record and the seal config
 from conclave.cluster.raft import ConfChange, ConfChangeKind, ConfChangeV2, EntryKind, encode_conf_change
 from conclave.storage import log
 from conclave.storage.keyring import DataKey, Keyring
-from conclave.storage.writeset import WriteSet
+from conclave.storage.writeset import Stage, WriteSet
 
 
 def test_a_write_set_has_this_layout() -> None:
     write_set = WriteSet(5, [(b"k" * 32, b"v")], [b"d" * 32], b"r" * 16, b"a")
 
-    written = "01" + "9505" + "9192c420" + "6b" * 32 + "c40176" + "91c420" + "64" * 32 + "c410" + "72" * 16 + "c40161"
+    puts, deletes = "9192c420" + "6b" * 32 + "c40176", "91c420" + "64" * 32
+    written = "01" + "9705" + puts + deletes + "c410" + "72" * 16 + "c40161" + "0000"
 
     assert write_set.encode().hex() == written
     assert WriteSet.decode(bytes.fromhex(written)) == write_set
+
+
+def test_a_write_set_of_a_restored_state_has_a_version_of_its_own() -> None:
+    write_set = WriteSet(5, stage=Stage.SWAP, stage_count=7)
+
+    written = "02" + "9705" + "9090" + "c400c400" + "0307"
+
+    assert write_set.encode().hex() == written
+    assert WriteSet.decode(bytes.fromhex(written)) == write_set
+
+
+def test_a_write_set_without_the_newest_fields_can_be_read() -> None:
+    assert WriteSet.decode(bytes.fromhex("01" + "9505" + "9090" + "c400c400")) == WriteSet(5)
 
 
 def test_a_log_entry_has_this_layout() -> None:

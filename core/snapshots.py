@@ -1,0 +1,334 @@
+"""Saving the whole state to a file, and restoring one: atomically, on every node.
+
+    save      read barrier ▸ flush ▸ one read transaction, streamed while writes go on; by any node
+    restore   spool ▸ check everything ▸ freeze ▸ stage through the log ▸ swap; by the leader
+
+Rules it enforces:
+
+* A saved file holds everything that had been acknowledged when it was asked for.
+* Nothing changes before the uploaded file has been read to its last byte, its sums compared, and its keys found to be
+  those of this vault.
+* What is restored reaches every node as entries of the log, beside the live state, and one last entry puts it in the
+  state's place; so each node has either the old state or the new one, at the same index. From before the first of these
+  entries until the last has been applied nobody else can propose: nothing acknowledged in between is lost.
+* Whatever breaks a restoring off (lost leadership, a full disk) changes nothing; what was staged is dropped.
+* Memory and disk are bounded: a chunk at a time in memory, a few entries in flight, one upload at a time, and so much
+  room left on the disk that the node can go on.
+
+The file is `storage/archive.py`; staging is `storage/overlay.py`; see docs/adr/0008-restoring-through-the-log.md.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final, TypeVar
+
+from conclave.cluster.errors import NotLeader
+from conclave.core.errors import InternalError, InvalidRequest, TooLarge, Unavailable
+from conclave.core.forwarding import UNKNOWN_OUTCOME
+from conclave.core.keys import Keys
+from conclave.core.store import RESTORING, Freeze, Settlement, Store
+from conclave.storage.archive import Checking, Server, new_spool, write_file
+from conclave.storage.barrier import Barrier
+from conclave.storage.errors import Corrupt, SnapshotMismatch, StorageError, WrongKey
+from conclave.storage.keyring import Keyring, unwrap_keyring
+from conclave.storage.seal import KEYRING_KEY
+from conclave.storage.snapshots import SNAPSHOT_ID_BYTES, Pairs
+from conclave.storage.state import StateReader
+from conclave.storage.writeset import KEY_BYTES_MIN, Stage
+
+if TYPE_CHECKING:
+    from conclave.core.vault import Vault
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+STAGED_BYTES: Final = 512 * 1024
+"""Records in one entry, unless a single one is larger: what the log can take between two requests."""
+IN_FLIGHT_MAX: Final = 4
+"""Entries on their way at once: enough to keep the disks busy."""
+RECORD_OVERHEAD_BYTES: Final = 8
+DISK_RESERVE_BYTES: Final = 256 << 20
+"""What an upload leaves free on the disk of the data: the log and the state go on growing."""
+RESERVE_CHECK_BYTES: Final = 16 << 20
+KEY_BYTES_MAX: Final = 511
+"""The longest key that the state can hold."""
+
+FOREIGN: Final = (
+    "the snapshot was taken from a vault with other keys, and nothing of it could be opened here; "
+    "restore it into a node of the cluster that it comes from (forcing does not help)"
+)
+BROKEN_OFF: Final = "leadership was lost while the snapshot was being restored; nothing has changed, try again"
+NOT_WHOLE: Final = "what was staged was not what was sent; nothing has changed"
+
+SEAL_LOCATION: Final = blake2b(b"snapshot sums", digest_size=32, person=b"conclave.sums").digest()
+"""Stands for the place of the sealed sums, as a storage key does for that of a record."""
+
+
+class Snapshots:
+    """Saves and restores the state of one node's vault. Every method runs on the event loop.
+
+    Args:
+        vault: whose state.
+        spool_folder: where an upload is kept, without a name, while it is checked; None: where temporary files go.
+    """
+
+    def __init__(self, vault: "Vault", spool_folder: Path | None = None) -> None:
+        self._vault = vault
+        self._spool_folder = spool_folder or Path(tempfile.gettempdir())
+        self._is_receiving = False
+
+    # -- saving --
+
+    async def save(self) -> "SavedFile":
+        """Return a file of the state as it is now, to be read piece by piece and closed.
+
+        Raises:
+            ClusterError: nobody confirms that this node knows everything that was acknowledged.
+            StorageError: the state cannot be written or read.
+        """
+        vault = self._vault
+        keys = vault.serving_keys()
+        index = await vault.replica.read_barrier()
+        await vault.store.flush_up_to(index)
+        reader = vault.store.overlay.open_reader()
+        servers = [
+            Server(peer.node_id, peer.cluster_address, suffrage=0 if peer.is_voter else 1)
+            for peer in vault.membership.peers()
+        ]
+        log.info("saves a snapshot", extra={"index": reader.applied.index, "records": reader.count})
+        # A barrier of its own, for sealing happens in a thread.
+        barrier = Barrier(keys.barrier.keyring)
+        file = write_file(
+            reader,
+            os.urandom(SNAPSHOT_ID_BYTES),
+            servers=servers,
+            seal=lambda sums: barrier.seal_record(SEAL_LOCATION, sums),
+        )
+        return SavedFile(vault.store, reader, file)
+
+    # -- restoring --
+
+    async def restore(self, upload: AsyncIterator[bytes]) -> None:
+        """Put the state in an uploaded file in the place of this cluster's; on the leader.
+
+        Raises:
+            InvalidRequest: it is no snapshot, a damaged one, or of a vault with other keys; nothing has changed.
+            TooLarge: there is no room for it; nothing has changed.
+            Unavailable: another one is being restored, or leadership was lost; the text says what has become of it.
+            NotLeader: this node does not lead; nothing has changed.
+        """
+        if self._is_receiving:
+            raise Unavailable(RESTORING)
+        self._is_receiving = True
+        store = self._vault.store
+        spool = new_spool(self._spool_folder)
+        try:
+            await self._receive(upload, spool)
+            count = await self._verify(spool, self._vault.serving_keys())
+            await self._bring_in(spool, count)
+        except (Corrupt, SnapshotMismatch) as error:
+            raise InvalidRequest(str(error)) from error
+        except WrongKey as error:
+            log.warning("refused a snapshot", extra={"reason": str(error)})
+            raise InvalidRequest(FOREIGN) from error
+        finally:
+            self._is_receiving = False
+            store.in_thread_later(spool.close)
+        log.info("restored a snapshot", extra={"records": count})
+
+    async def _receive(self, upload: AsyncIterator[bytes], spool: IO[bytes]) -> None:
+        """Keep an upload until it can be checked as a whole."""
+        store = self._vault.store
+        unchecked_bytes = RESERVE_CHECK_BYTES
+        async for piece in upload:
+            unchecked_bytes += len(piece)
+            if unchecked_bytes >= RESERVE_CHECK_BYTES:
+                unchecked_bytes = 0
+                if shutil.disk_usage(self._spool_folder).free < DISK_RESERVE_BYTES + RESERVE_CHECK_BYTES:
+                    raise TooLarge("there is no room on this node's disk for the snapshot")
+            try:
+                await store.in_thread(_writing(spool, piece))
+            except OSError as error:
+                raise TooLarge(f"the snapshot cannot be kept: {error.strerror}") from error
+
+    async def _verify(self, spool: IO[bytes], keys: Keys) -> int:
+        """Read all of a spooled file, and return how many records it holds.
+
+        Raises:
+            Corrupt, SnapshotMismatch: it is damaged, or holds what no state can hold.
+            WrongKey: its keys are not those of this vault.
+        """
+        key_check = _KeyCheck(keys)
+        checking = Checking(spool, key_check.open_seal)
+        async for pairs in self._records(spool, checking):
+            key_check.look(pairs)
+        return checking.result()[1].count
+
+    async def _records(self, spool: IO[bytes], checking: Checking) -> AsyncIterator[Pairs]:
+        """Iterate over a spooled file's records, chunk by chunk."""
+        store = self._vault.store
+        await store.in_thread(lambda: spool.seek(0))
+        records = checking.records()
+        while (found := await store.in_thread(lambda: next(records, None))) is not None:
+            yield found[1]
+
+    async def _bring_in(self, spool: IO[bytes], count: int) -> None:
+        """Stage a checked file's records on every node, then swap."""
+        vault = self._vault
+        freeze = vault.store.freeze()
+        try:
+            await _Staging(vault.store, freeze).run(self._records(spool, Checking(spool)), count)
+        except NotLeader as error:
+            raise Unavailable(BROKEN_OFF) from error
+        finally:
+            vault.store.thaw(freeze)
+            if vault.is_active:
+                vault.background.start()  # it has done nothing meanwhile; what is left of a failure it clears away
+
+
+class SavedFile:
+    """A snapshot file on its way out (`Download`)."""
+
+    def __init__(self, store: Store, reader: StateReader, file: Iterator[bytes]) -> None:
+        self._store = store
+        self._reader = reader
+        self._file = file
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Iterate over the file's bytes, in pieces of about a chunk.
+
+        Raises:
+            InternalError: the state cannot be read.
+        """
+        try:
+            while piece := await self._store.in_thread(lambda: next(self._file, b"")):
+                yield piece
+        except StorageError as error:
+            raise InternalError(f"the snapshot cannot be read: {error}") from error
+
+    def close(self) -> None:
+        """Let go of the state, behind the piece that is being read."""
+        self._store.in_thread_later(self._reader.close)
+
+
+class _KeyCheck:
+    """Whether a snapshot's records can be kept and opened here.
+
+    Which keys they need stands in the snapshot itself: its keyring, wrapped by the root key. It may lack terms that
+    this vault has, and have others.
+    """
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._wrapped_keyring = b""
+
+    def look(self, pairs: Pairs) -> None:
+        """See that records have keys that the state can hold, and note the keyring."""
+        for key, value in pairs:
+            if not KEY_BYTES_MIN <= len(key) <= KEY_BYTES_MAX:
+                raise Corrupt("snapshot: a record has a key of a wrong length")
+            if key == KEYRING_KEY:
+                self._wrapped_keyring = value
+
+    def open_seal(self, sealed: bytes) -> bytes:
+        """Open the sealed sums with the snapshot's own keyring."""
+        try:
+            return Barrier(self._keyring()).open_record(SEAL_LOCATION, sealed)
+        except Corrupt as error:
+            raise WrongKey("the snapshot's seal does not open") from error
+
+    def _keyring(self) -> Keyring:
+        if not self._wrapped_keyring:
+            raise WrongKey("the snapshot holds no keyring")
+        keyring = unwrap_keyring(self._keys.root_key, self._wrapped_keyring)
+        if keyring.name_key != self._keys.barrier.keyring.name_key:
+            raise WrongKey("the snapshot's keyring has another name key")
+        return keyring
+
+
+class _Staging:
+    """Brings records into the log, a few entries at a time.
+
+    Args:
+        store: where they are proposed.
+        freeze: the right to do so.
+    """
+
+    def __init__(self, store: Store, freeze: Freeze) -> None:
+        self._store = store
+        self._freeze = freeze
+        self._in_flight: deque[asyncio.Future[Settlement]] = deque()
+
+    async def run(self, records: AsyncIterator[Pairs], count: int) -> None:
+        """Stage all records and put them in the place of the state.
+
+        Raises:
+            NotLeader: leadership was lost; nothing has changed.
+            Unavailable: an entry was not settled in time; the text says what that means.
+            InternalError: some records were not staged; nothing has changed.
+        """
+        self._stage(Stage.BEGIN, [])
+        async with contextlib.aclosing(_entries(records)) as entries:  # type: ignore[type-var]  # an async generator
+            async for puts in entries:
+                await self._wait(IN_FLIGHT_MAX - 1)
+                self._stage(Stage.PUTS, puts)
+        await self._wait(0)
+        await self._swap(count)
+
+    def _stage(self, stage: Stage, puts: Pairs) -> None:
+        future: asyncio.Future[Settlement] = asyncio.get_running_loop().create_future()
+        self._store.stage(self._freeze, stage, puts, _setter(future))
+        self._in_flight.append(future)
+
+    async def _wait(self, left_count: int) -> None:
+        """Wait until no more than so many entries are in flight."""
+        while len(self._in_flight) > left_count:
+            settlement = await self._in_flight.popleft()
+            if settlement is Settlement.UNKNOWN:
+                raise Unavailable("the cluster did not take the snapshot in time; nothing has changed, try again")
+            if settlement is not Settlement.COMMITTED:
+                raise NotLeader("leadership was lost since the restoring began")
+
+    async def _swap(self, count: int) -> None:
+        future: asyncio.Future[Settlement] = asyncio.get_running_loop().create_future()
+        index = self._store.swap(self._freeze, count, _setter(future))
+        settlement = await future
+        if settlement is Settlement.UNKNOWN:
+            raise Unavailable(UNKNOWN_OUTCOME)
+        if settlement is not Settlement.COMMITTED:
+            raise NotLeader("leadership was lost before the swap")
+        if self._store.overlay.swapped_at != index:
+            raise InternalError(NOT_WHOLE)
+
+
+async def _entries(records: AsyncIterator[Pairs]) -> AsyncIterator[Pairs]:
+    """Iterate over records in portions that an entry can hold."""
+    portion: Pairs = []
+    size_bytes = 0
+    async for pairs in records:
+        for key, value in pairs:
+            record_bytes = len(key) + len(value) + RECORD_OVERHEAD_BYTES
+            if portion and size_bytes + record_bytes > STAGED_BYTES:
+                yield portion
+                portion, size_bytes = [], 0
+            portion.append((key, value))
+            size_bytes += record_bytes
+    if portion:
+        yield portion
+
+
+def _setter(future: "asyncio.Future[Settlement]") -> Callable[[Settlement], None]:
+    return lambda settlement: None if future.done() else future.set_result(settlement)
+
+
+def _writing(spool: IO[bytes], piece: bytes) -> Callable[[], object]:
+    return lambda: spool.write(piece)

@@ -1,0 +1,51 @@
+"""sys/storage/raft/snapshot: the whole state as a file, and back.
+
+The bodies are streams, of any length: `api/app.py` hands an upload to the handler and sends a download piece by piece.
+What is done with them is `core/snapshots.py`; here are the permission, the audit record and the refusals, as for any other
+operation.
+
+* Any node saves, from its own state, once that holds everything acknowledged before.
+* Only the leader restores. Another node sends the client there before it takes any of the body, as it is streamed.
+* `snapshot-force` is the same as `snapshot`: Vault's skips the check of the keys, but a state whose keys nobody here has
+  would be of no use to anybody.
+
+Source: Vault's API page "sys/storage/raft"; recorded from a real server, whose answer to junk is a 500: ours a 400.
+"""
+
+from conclave.core.contract import Context, Engine, Response, operation
+from conclave.core.errors import InvalidRequest
+from conclave.core.lifecycle import Lifecycle
+from conclave.core.snapshots import Snapshots
+
+
+class SnapshotOperations(Engine):
+    """The part of `sys/` about snapshot files; mixed into `System`."""
+
+    type = "system-snapshots"
+    lifecycle: Lifecycle
+    snapshots: Snapshots
+
+    @operation("storage/raft/snapshot", read=True, is_local=True)
+    async def save_snapshot(self, ctx: Context) -> Response:
+        """Save the state of the whole vault, sealed, to a file."""
+        del ctx
+        return Response(download=await self.snapshots.save())
+
+    @operation("storage/raft/snapshot", update=True, is_local=True)
+    async def restore_snapshot(self, ctx: Context) -> Response:
+        """Restore the state of the whole vault from a file that was saved by this cluster."""
+        return await self._restore(ctx)
+
+    @operation("storage/raft/snapshot-force", update=True, is_local=True)
+    async def force_snapshot(self, ctx: Context) -> Response:
+        """Restore the state of the whole vault from a file; the same as without force."""
+        return await self._restore(ctx)
+
+    async def _restore(self, ctx: Context) -> Response:
+        vault = self.lifecycle.vault
+        if not vault.is_active:
+            raise vault.redirect(ctx.request)
+        if ctx.request.upload is None:
+            raise InvalidRequest("the snapshot has to be the request's body")
+        await self.snapshots.restore(ctx.request.upload)
+        return Response()

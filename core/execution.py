@@ -100,7 +100,7 @@ class Execution:
             outcome = InternalError("internal error")
         if not isinstance(outcome, Response):  # what it put is dropped, yet it was a use of its token
             transaction = vault.store.writing()
-            vault.pipeline.count_use(request, vault.services(keys, transaction))
+            vault.pipeline.count_use(plan, request, vault.services(keys, transaction))
         answer = keys.seal_outcome(request_id, outcomes.encode(outcome)) if request_id else b""
         try:
             self._commit(transaction, self._when_settled(outcome, done), request_id, answer)

@@ -42,7 +42,7 @@ from conclave.core.mounts import SYSTEM_PATH, Mount
 from conclave.core.revocation import tokens_of
 from conclave.core.router import no_handler
 from conclave.core.services import AREA_MOUNTS, AREA_TOKENS, Limits, Services
-from conclave.core.tokens import TokenRecord
+from conclave.core.tokens import TokenRecord, is_good
 from conclave.storage.barrier import Barrier
 from conclave.storage.errors import TooLarge as ValueTooLarge
 from conclave.storage.transaction import Transaction
@@ -232,20 +232,33 @@ class Pipeline:
             record = tokens_of(services).use(services.area(AREA_TOKENS), record)
         return record
 
-    def readmit(self, plan: Plan, request: Request, services: Services) -> TokenRecord | None:
-        """Check a token anew in a later step of the same request, which is no further use of it."""
+    def readmit(
+        self, plan: Plan, request: Request, services: Services, admitted: TokenRecord | None
+    ) -> TokenRecord | None:
+        """Check a token anew in a later step of the same request, which is no further use of it.
+
+        `admitted` is what `admit` returned.
+
+        Raises:
+            PermissionDenied: it has ended meanwhile, or its policies do not allow this any more.
+        """
         if not plan.is_authenticated:
             return None
-        found = tokens_of(services).find(services.area(AREA_TOKENS), request.token)
-        if found is not None and found.num_uses < 0:
-            return found  # this request is its last use
-        record = self._identify(request, services)
+        if admitted is None or admitted.num_uses >= 0:
+            record = self._identify(request, services)
+        else:
+            # This request is its last use. Its record may have been cleared away by now; what it hangs on still counts.
+            record = admitted
+            unspent = structs.replace(admitted, num_uses=0)
+            if not is_good(services.area(AREA_TOKENS), unspent, services.now_ns):
+                raise PermissionDenied("permission denied")
+            self._check_bearer(request, services, record)
         self._authorize(plan, request, services, record)
         return record
 
-    def count_use(self, request: Request, services: Services) -> None:
-        """Count one use of the token of a request that was refused."""
-        record = self._find_token(request, services) if request.token else None
+    def count_use(self, plan: Plan, request: Request, services: Services) -> None:
+        """Count one use of the token of a request that was refused; what takes no token is no use of one."""
+        record = self.known_token(plan, request, services)
         if record is not None:
             tokens_of(services).use(services.area(AREA_TOKENS), record)
 
@@ -258,11 +271,15 @@ class Pipeline:
             if request.path in _WRAPPING_PATHS and request.token:
                 raise InvalidRequest(wrapping.NOT_VALID)
             raise PermissionDenied("permission denied")
+        self._check_bearer(request, services, record)
+        return record
+
+    def _check_bearer(self, request: Request, services: Services, record: TokenRecord) -> None:
+        """Refuse a good token in wrong hands: from elsewhere, or of somebody who is disabled."""
         if not contains(record.bound_cidrs, request.remote_address):
             raise PermissionDenied("permission denied")
         if not self.caches.standing(services, record.entity_id).is_good:
             raise PermissionDenied("permission denied")
-        return record
 
     def _authorize(self, plan: Plan, request: Request, services: Services, record: TokenRecord) -> None:
         acl = self.caches.acl(services, record)
@@ -322,8 +339,7 @@ class Pipeline:
         assert plan.declaration is not None, "what has no handler has a refusal"
         context = RequestContext(plan, request, services, token, self.caches, self.runtime, request_id)
         claimed = self._claimed_name(plan, context)
-        if claimed and self.lockouts.is_locked(context.mount.accessor, claimed, services.now_ns):
-            raise PermissionDenied("permission denied")
+        self._refuse_locked(claimed, context)
         try:
             result = _call(plan.engine, plan.declaration, plan.arguments, request, context)
             if not isinstance(result, Response):
@@ -343,8 +359,11 @@ class Pipeline:
         try:
             response = _warned(await work, context.warnings)
         except InvalidCredentials:
+            self._refuse_locked(claimed, context)
             self._count_login(claimed, context, has_failed=True)
             raise
+        # Many guesses may have been let in before the first was found wrong: none counts that comes out of a lock.
+        self._refuse_locked(claimed, context)
         self._count_login(claimed, context, has_failed=False)
         if not needs_completion(response, context.request):
             return response
@@ -357,6 +376,10 @@ class Pipeline:
             return ""
         assert plan.engine is not None, "a mount that was found has an engine"
         return plan.engine.login_alias(context, plan.relative_path)
+
+    def _refuse_locked(self, claimed: str, context: RequestContext) -> None:
+        if claimed and self.lockouts.is_locked(context.mount.accessor, claimed, context.now_ns):
+            raise PermissionDenied("permission denied")
 
     def _count_login(self, claimed: str, context: RequestContext, *, has_failed: bool) -> None:
         if not claimed:
@@ -378,16 +401,28 @@ class Pipeline:
             is_last: whether its answer is the request's answer, to be wrapped if that was asked for.
 
         Raises:
-            RequestError: its token has ended meanwhile, or the step refuses.
+            RequestError: its token or its mount has ended meanwhile, or the step refuses.
         """
-        plan, request = context.plan, context.request
-        record = self.readmit(plan, request, services)
+        request = context.request
+        plan = self._replan(context, services)
+        record = self.readmit(plan, request, services, context.token_record)
         inner = RequestContext(plan, request, services, record, self.caches, self.runtime, context.request_id)
         try:
             response = _warned(step(inner), inner.warnings)
             return self.complete(response, plan, request, services, is_last=is_last)
         except ValueTooLarge as error:
             raise TooLarge(str(error)) from error
+
+    def _replan(self, context: RequestContext, services: Services) -> Plan:
+        """Return where the request of a coroutine goes by now.
+
+        Raises:
+            UnsupportedPath: its mount is not there any more.
+        """
+        plan, before = self.plan(context.request, services), context.plan.mount
+        if before is not None and (plan.mount is None or plan.mount.uuid != before.uuid):
+            raise no_handler(context.request.path)
+        return plan
 
     # -- complete --
 
@@ -399,6 +434,8 @@ class Pipeline:
         if login is not None:
             assert plan.info is not None, "a login comes from an auth method's mount"
             assert plan.mount is not None, "as above"
+            if login.confirm is not None:
+                login.confirm(services.mount_storage(plan.mount.uuid))
             response.auth, warnings = logins.complete_login(
                 services, plan.info, plan.mount.token_type, login, request.path
             )

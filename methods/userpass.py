@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from conclave.core import token_fields
-from conclave.core.contract import Context, Engine, Login, Response, TokenParameters, operation
+from conclave.core.contract import Context, Engine, Login, Response, Storage, TokenParameters, operation
 from conclave.core.crypto import PASSWORD_BYTES_MAX, hash_password, is_password_hash, password_fits
 from conclave.core.errors import InvalidCredentials, InvalidRequest, NotFound
 from conclave.core.listing import Page, list_page
@@ -83,7 +83,12 @@ class Userpass(Engine):
         fits = await ctx.in_thread(lambda: password_fits(body.password, hashed))
         if user is None or not fits:
             raise InvalidCredentials(_REFUSED)
-        login = Login(name, f"userpass-{name}", user.parameters, {"username": name})
+
+        def confirm(storage: Storage) -> None:
+            if storage.get(_place(name), User) != user:  # deleted or changed while the password was being compared
+                raise InvalidCredentials(_REFUSED)
+
+        login = Login(name, f"userpass-{name}", user.parameters, {"username": name}, confirm=confirm)
         return Response(login=login)
 
     @operation("users", list=Page)

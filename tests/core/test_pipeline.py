@@ -243,6 +243,16 @@ async def test_a_refused_request_is_a_use_too() -> None:
         assert message_of(await fake.read("sys/mounts", token=token)) == "permission denied"
 
 
+@on_loop
+async def test_a_refused_login_is_no_use_of_a_token_that_came_with_it() -> None:
+    async with started_vault() as fake:
+        await _mount_doors(fake)
+        token = await token_with(fake, 'path "sys/mounts" { capabilities = ["read"] }', num_uses=1)
+
+        assert message_of(await fake.write("auth/doors/login/bob", {"wrong": True}, token=token)) == "no"
+        assert isinstance(await fake.read("sys/mounts", token=token), Response)
+
+
 # -- answers --
 
 

@@ -335,6 +335,53 @@ async def test_a_token_revoked_while_a_coroutine_waits_stops_it() -> None:
         assert data_of(await fake.read("slow/ab")) == {"value": ""}
 
 
+@on_loop
+async def test_a_coroutine_can_be_the_last_use_of_its_token() -> None:
+    async with started_vault(engines={"slow": Slow()}) as fake:
+        await fake.mount("slow/", "slow")
+        made = await fake.write("auth/token/create", {"policies": ["root"], "num_uses": 1})
+        assert isinstance(made, Response)
+        assert made.auth is not None
+
+        first = await fake.write("slow/ab", token=made.auth.client_token)
+        second = await fake.write("slow/ab", token=made.auth.client_token)
+
+        assert data_of(first) == {"written": "ab"}
+        assert isinstance(second, PermissionDenied)
+
+
+@on_loop
+async def test_the_last_use_of_a_token_ends_with_its_parent() -> None:
+    async with started_vault(engines={"slow": Slow()}) as fake:
+        await fake.mount("slow/", "slow")
+        parent = await fake.write("auth/token/create", {"policies": ["root"]})
+        assert isinstance(parent, Response)
+        assert parent.auth is not None
+        fields = {"policies": ["root"], "num_uses": 1}
+        child = await fake.write("auth/token/create", fields, token=parent.auth.client_token)
+        assert isinstance(child, Response)
+        assert child.auth is not None
+        future = fake.start(request_for(Operation.UPDATE, "slow/ab", token=child.auth.client_token))
+
+        await fake.write("auth/token/revoke", {"token": parent.auth.client_token})
+
+        assert isinstance(await future, PermissionDenied)
+        assert data_of(await fake.read("slow/ab")) == {"value": ""}
+
+
+@on_loop
+async def test_a_mount_disabled_while_a_coroutine_waits_stops_it() -> None:
+    async with started_vault(engines={"slow": Slow()}) as fake:
+        await fake.mount("slow/", "slow")
+        future = fake.start(request_for(Operation.UPDATE, "slow/ab", token=fake.root))
+
+        await fake.delete("sys/mounts/slow")
+
+        outcome = await future
+        assert isinstance(outcome, RequestError)
+        assert "no handler for route" in outcome.messages[0]
+
+
 # -- standing --
 
 

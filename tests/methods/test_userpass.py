@@ -1,10 +1,12 @@
 """Logging in with name and password, through a whole vault."""
 
-from conclave.core.contract import Response
+import asyncio
+
+from conclave.core.contract import Operation, Response
 from conclave.core.crypto import hash_password
-from conclave.core.errors import InvalidRequest, NotFound, PermissionDenied
+from conclave.core.errors import InvalidRequest, NotFound, PermissionDenied, RequestError
 from conclave.core.lockout import FAILURES_MAX, LOCK_SECONDS
-from tests.fakes import FakeVault, data_of, on_loop, started_vault
+from tests.fakes import FakeVault, data_of, on_loop, request_for, started_vault
 
 
 async def _with_bob(vault: FakeVault, **fields: object) -> None:
@@ -66,6 +68,43 @@ async def test_a_hash_can_be_given_instead_of_a_password() -> None:
         outcome = await vault.write("auth/userpass/login/ann", {"password": "secret"}, token="")
 
         assert isinstance(outcome, Response)
+
+
+@on_loop
+async def test_a_user_deleted_while_the_password_is_compared_gets_no_token() -> None:
+    async with started_vault() as vault:
+        await _with_bob(vault)
+        login = vault.start(request_for(Operation.UPDATE, "auth/userpass/login/bob", {"password": "pw"}))
+        await asyncio.sleep(0)  # one turn of the loop, in which the comparison is begun
+
+        await vault.delete("auth/userpass/users/bob")
+
+        assert isinstance(await login, InvalidRequest)
+
+
+@on_loop
+async def test_a_method_disabled_while_the_password_is_compared_gives_no_token() -> None:
+    async with started_vault() as vault:
+        await _with_bob(vault)
+        login = vault.start(request_for(Operation.UPDATE, "auth/userpass/login/bob", {"password": "pw"}))
+
+        await vault.delete("sys/auth/userpass")
+
+        assert isinstance(await login, RequestError)
+
+
+@on_loop
+async def test_guesses_that_were_begun_before_the_lock_are_refused_right_or_wrong() -> None:
+    async with started_vault() as vault:
+        await _with_bob(vault)
+        guesses = ["no"] * (FAILURES_MAX + 4) + ["pw"]
+
+        outcomes = await asyncio.gather(
+            *(vault.write("auth/userpass/login/bob", {"password": guess}, token="") for guess in guesses)
+        )
+
+        assert not any(isinstance(outcome, Response) for outcome in outcomes)
+        assert sum(isinstance(outcome, PermissionDenied) for outcome in outcomes) == len(guesses) - FAILURES_MAX
 
 
 @on_loop

@@ -410,12 +410,21 @@ class Store:
         """Flush; if the state environment fails, serving goes on from the log and the overlay, and `fault` says so."""
         try:
             await self.flush()
+        except Full as error:
+            if self._flush_fault is None:
+                log.error("the state cannot be flushed", extra={"reason": str(error)})  # noqa: TRY400  (its text says it all)
+            self._fail_flush(error)
         except Exception as error:  # the loop's edge: whatever failed, this node must not go on as if nothing had
-            self._flush_fault = error
-            self._flush_again_seconds = self._monotonic_seconds() + FULL_RETRY_SECONDS
             log.exception("the state could not be flushed")
+            self._fail_flush(error)
         else:
+            if self._flush_fault is not None:
+                log.info("the state can be flushed again")
             self._flush_fault = None
+
+    def _fail_flush(self, error: Exception) -> None:
+        self._flush_fault = error
+        self._flush_again_seconds = self._monotonic_seconds() + FULL_RETRY_SECONDS
 
     def _expire_pending(self) -> None:
         now = self._monotonic_seconds()

@@ -31,6 +31,8 @@ MAP_BYTES: int = 1 << 40
 """Address space reserved for one environment; also the most it can hold."""
 MAP_BYTES_MIN: int = 1 << 28
 """Where a machine with less address space (a small ulimit -v) gets no further halving."""
+SHORT_WRITE_BYTES_MAX: int = 1 << 20
+"""A disk with less room than this may have been full a moment ago."""
 READERS_MAX: int = 126
 """Read transactions at once: the loop's, the storage thread's and one for each snapshot being sent."""
 
@@ -172,11 +174,26 @@ def _translate(error: lmdb.Error, folder: Path) -> StorageError:
     where = folder.name
     if isinstance(error, lmdb.MapFullError):
         return Full(f"{where}: the map is full; it grows when the node is started again")
-    if isinstance(error, lmdb.DiskError) or _errno(error) in {errno.ENOSPC, errno.EDQUOT}:
+    if (
+        isinstance(error, lmdb.DiskError)
+        or _errno(error) in {errno.ENOSPC, errno.EDQUOT}
+        or _was_cut_short(error, folder)
+    ):
         return Full(f"{where}: no space left on the device")
     if isinstance(error, (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError, lmdb.VersionMismatchError)):
         return Corrupt(f"{where}: {error}")
     return Fenced(f"{where}: {error}")
+
+
+def _was_cut_short(error: lmdb.Error, folder: Path) -> bool:
+    """Tell whether a write had room for a part of it only, which LMDB calls an input/output error.
+
+    A failed sync of a full disk looks alike, and does as little harm: what it was about will be written anew.
+    """
+    if _errno(error) != errno.EIO:
+        return False
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize < SHORT_WRITE_BYTES_MAX
 
 
 def _errno(error: lmdb.Error) -> int:

@@ -26,7 +26,7 @@ listener "tcp" {{
   tls_disable     = true
 }}
 api_addr     = "http://127.0.0.1:{api_port}"
-cluster_addr = "https://127.0.0.1:{cluster_port}"
+cluster_addr = "https://127.0.0.1:{known_port}"
 unsafe_allow_api_audit_creation = true
 """
 
@@ -57,15 +57,27 @@ def wait_until(condition: Callable[[], Any], what: str, seconds_max: float = WAI
 
 
 class Node:
-    """One node."""
+    """One node.
 
-    def __init__(self, folder: Path, name: str) -> None:
+    Args:
+        folder: for its configuration, log and data.
+        name: its id in the cluster.
+        known_port: the cluster port that it names to its peers, if something stands between them and the node.
+    """
+
+    def __init__(self, folder: Path, name: str, *, known_port: int = 0) -> None:
         self.folder = folder
         self.name = name
         self.api_port, self.cluster_port = free_ports(2)
         self.config = folder / f"{name}.hcl"
         self.config.write_text(
-            CONFIG.format(folder=folder, name=name, api_port=self.api_port, cluster_port=self.cluster_port)
+            CONFIG.format(
+                folder=folder,
+                name=name,
+                api_port=self.api_port,
+                cluster_port=self.cluster_port,
+                known_port=known_port or self.cluster_port,
+            )
         )
         self.log = folder / f"{name}.log"
         self.process: subprocess.Popen[bytes] | None = None

@@ -1,0 +1,444 @@
+"""One run: a cluster of real nodes, a load on it, faults one after the other, and the judgement at the end.
+
+Each fault is a method of `Run` that does its harm, waits for the cluster to be whole again, and leaves it so; `RANDOM_FAULTS`
+says which a run without a plan draws from. Beside what `history.judge` says, a run fails if
+
+* fewer than `RATE_MIN` writes a second were accepted, all in all: a cluster that stands still proves nothing,
+* any log of a node holds a traceback, or any file of its data something that clients have sent,
+* a node's memory or files have grown beyond their bounds.
+"""
+
+import asyncio
+import contextlib
+import random
+import secrets
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct, field
+
+from tests.processes.faults import SmallDisk, Wires, both_ways, rot, wipe
+from tests.processes.history import judge
+from tests.processes.load import MOUNT, Load, Place, read_everything
+from tests.processes.nodes import Cluster, Node, wait_until
+from tests.simulator.linearizability import Kind
+
+NAMES: Final = ("a", "b", "c")
+RATE_MIN: Final = 20
+MEMORY_BYTES_MAX: Final = 256 << 20
+FILE_BYTES_MAX: Final = 512 << 20
+VERSIONS_MAX: Final = 400
+"""More than a key ever gets: all of them are read at the end."""
+ACCEPTED_SECONDS_MAX: Final = 30.0
+HARM_SECONDS: Final = 2.0
+"""How long a harm lasts, and what clients feel of it is measured; time for two elections."""
+DELAY_SECONDS: Final = 0.04
+
+
+class Event(Struct, frozen=True):
+    """One fault and what clients felt of it; moments are seconds of `time.monotonic`.
+
+    Attributes:
+        gap_seconds: the longest time without an accepted write while the harm lasted.
+        pause_seconds: the same until all was whole again, with new processes that want the same cores.
+        failed: requests to other nodes than the one that was harmed that got no answer, or a 503.
+    """
+
+    fault: str
+    node: str
+    has_led: bool
+    at: float
+    ended_at: float
+    gap_seconds: float
+    pause_seconds: float
+    failed: list[str]
+
+
+class Verdict(Struct, frozen=True):
+    """What came of a run."""
+
+    complaints: list[str]
+    events: list[Event]
+    operations: int
+    accepted: int
+    keys: int
+    seconds: float
+    answers: dict[str, int]
+    notes: list[str] = field(default_factory=list)
+
+
+class Run:
+    """A cluster under load.
+
+    Args:
+        cluster: started.
+        load: started.
+        wires: between the nodes, if they can be cut.
+        disks: of the nodes that have one of their own.
+        chooser: chooses victims.
+    """
+
+    def __init__(
+        self, cluster: Cluster, load: Load, wires: Wires | None, disks: dict[str, SmallDisk], chooser: random.Random
+    ) -> None:
+        self.cluster = cluster
+        self.load = load
+        self.wires = wires
+        self.disks = disks
+        self.places = load.places
+        self.chooser = chooser
+        self.harm_seconds = HARM_SECONDS
+        self.events: list[Event] = []
+        self.observed_at = 0.0
+        self.began_at = time.monotonic()
+
+    # -- the frame of every fault --
+
+    @contextlib.contextmanager
+    def fault(self, name: str, node: Node) -> Iterator[None]:
+        """Measure what clients feel of a fault at a node, and wait until writes are accepted again."""
+        has_led = node.health() == 200
+        at = time.monotonic()
+        self.observed_at = 0.0
+        yield
+        self.wait_accepted(time.monotonic())
+        ended_at = time.monotonic()
+        history = self.load.history
+        before = max((moment for moment in history.accepted_at if moment <= at), default=at)
+        failed = [moment for moment in history.failures_between(at, ended_at) if moment.node != node.name]
+        self.events.append(
+            Event(
+                name,
+                node.name,
+                has_led,
+                at,
+                ended_at,
+                history.pause(before, self.observed_at or ended_at),
+                history.pause(before, ended_at),
+                [f"{moment.node}: {moment.what}" for moment in failed],
+            )
+        )
+
+    def observe(self) -> None:
+        """Let the harm last, and wait for a write that was accepted all the same."""
+        self.observed_at = self.wait_accepted(time.monotonic() + self.harm_seconds)
+
+    def wait_accepted(self, since: float) -> float:
+        """Wait for a write that was accepted after a moment, and return when."""
+        found: float = wait_until(
+            lambda: self.load.history.first_accepted(since), "a write is accepted", ACCEPTED_SECONDS_MAX
+        )
+        return found
+
+    def any_node(self) -> Node:
+        """Choose a victim: every other time the leader."""
+        return self.chooser.choice([self.cluster.leader(), self.chooser.choice(self.cluster.nodes)])
+
+    def others(self, node: Node) -> list[Node]:
+        """Return the other nodes."""
+        return [each for each in self.cluster.nodes if each is not node]
+
+    def restart(self, node: Node) -> None:
+        """Start a node that has ended, and unseal it."""
+        node.start()
+        self.cluster.unseal(node)
+
+    # -- processes --
+
+    def kill(self, victim: Node | None = None) -> None:
+        """SIGKILL; writes are accepted again before it is started."""
+        node = victim or self.any_node()
+        with self.fault("kill", node):
+            node.end(signal.SIGKILL)
+            self.observe()
+            self.restart(node)
+
+    def freeze(self, victim: Node | None = None) -> None:
+        """SIGSTOP, and SIGCONT when others have gone on."""
+        node = victim or self.any_node()
+        with self.fault("freeze", node):
+            node.send(signal.SIGSTOP)
+            self.observe()
+            node.send(signal.SIGCONT)
+            self.wait_whole()
+
+    def terminate(self, victim: Node | None = None) -> None:
+        """SIGTERM, and a new process."""
+        node = victim or self.any_node()
+        with self.fault("terminate", node):
+            assert node.end(signal.SIGTERM) == 0, f"{node.name} did not end cleanly"
+            self.observe()
+            self.restart(node)
+
+    def step_down(self, victim: Node | None = None) -> None:
+        """Hand leadership over on request."""
+        node = victim or self.cluster.leader()
+        with self.fault("step down", node):
+            status, answer = node.request("PUT", "sys/step-down", token=self.cluster.token)
+            assert status == 204, answer
+            self.observe()
+
+    def leave_sealed(self) -> None:
+        """A node that was killed comes back sealed; with another one dead, its vote and its log are needed."""
+        sealed = self.any_node()
+        other = self.chooser.choice(self.others(sealed))
+        with self.fault("sealed, then kill", other):
+            sealed.end(signal.SIGKILL)
+            sealed.start()
+            self.wait_caught_up(sealed)
+            other.end(signal.SIGKILL)
+            self.observe()
+            other.start()
+            for node in (sealed, other):
+                self.cluster.unseal(node)
+
+    def roll(self) -> None:
+        """Restart every node, one after the other, each when the one before is back."""
+        for node in self.cluster.nodes:
+            with self.fault("rolling restart", node):
+                assert node.end(signal.SIGTERM) == 0, f"{node.name} did not end cleanly"
+                self.restart(node)
+                self.wait_whole()
+
+    def kill_all(self) -> None:
+        """A power cut: every process at once."""
+        with self.fault("kill all", self.cluster.leader()):
+            for node in self.cluster.nodes:
+                node.send(signal.SIGKILL)
+            for node in self.cluster.nodes:
+                node.end(signal.SIGKILL)
+                node.start()
+            for node in self.cluster.nodes:
+                self.cluster.unseal(node)
+
+    # -- wires --
+
+    def cut_off(self, victim: Node | None = None) -> None:
+        """Cut a node off from both others, then let it come back."""
+        self._with_wires("cut off", victim, lambda node, others: self.the_wires.cut(*both_ways(node, *others)))
+
+    def cut_one_way(self) -> None:
+        """Let nothing that a node sends reach anybody; it hears all."""
+        self._with_wires(
+            "deaf ears", None, lambda node, others: self.the_wires.cut(*((node, other) for other in others))
+        )
+
+    def cut_one_link(self) -> None:
+        """Cut the wire between two nodes; the third reaches both."""
+        self._with_wires("one link", None, lambda node, others: self.the_wires.cut(*both_ways(node, others[0])))
+
+    def slow_down(self) -> None:
+        """Let everything between a node and the others take longer."""
+        self._with_wires(
+            "delay", None, lambda node, others: self.the_wires.delay(DELAY_SECONDS, *both_ways(node, *others))
+        )
+
+    def _with_wires(self, name: str, victim: Node | None, harm: Callable[[str, list[str]], None]) -> None:
+        node = victim or self.any_node()
+        others = [other.name for other in self.others(node)]
+        self.chooser.shuffle(others)
+        with self.fault(name, node):
+            harm(node.name, others)
+            self.observe()
+            self.the_wires.heal()
+            self.wait_whole()
+
+    @property
+    def the_wires(self) -> Wires:
+        """The wires of a cluster that has some."""
+        assert self.wires is not None, "this cluster has no wires that can be cut"
+        return self.wires
+
+    # -- disks and members --
+
+    def fill_disk(self) -> None:
+        """Leave a node no room to write; it comes back by itself when it has some."""
+        name = self.chooser.choice(list(self.disks))
+        node = next(node for node in self.cluster.nodes if node.name == name)
+        with self.fault("full disk", node):
+            self.disks[name].fill()
+            self.observe()
+            self.disks[name].free()
+            self.wait_whole()
+
+    def rot_log(self) -> None:
+        """Damage the log of a stopped follower. It may notice, and is replaced; what it shows must be right in any case."""
+        node = self.chooser.choice(self.cluster.standbys())
+        with self.fault("rotten log", node):
+            node.end(signal.SIGKILL)
+            rot(node.data / "log" / "data.mdb", self.chooser)
+            with contextlib.suppress(AssertionError):  # it may refuse to start at all
+                node.start()
+            self._replace(node)
+
+    def replace_member(self) -> None:
+        """Remove a member, wipe its disk, and let it join anew."""
+        node = self.any_node()
+        with self.fault("replace", node):
+            self._replace(node)
+
+    def _replace(self, node: Node) -> None:
+        self._remove(node)
+        node.end(signal.SIGTERM)
+        wipe(node.data)
+        node.start()
+        sponsor = self.cluster.leader()
+        status, answer = node.request("PUT", "sys/storage/raft/join", {"leader_api_addr": sponsor.address})
+        assert status == 200, answer
+        self.cluster.unseal(node)
+        self.wait_whole()
+
+    def _remove(self, node: Node) -> None:
+        def is_removed() -> bool:
+            body = {"server_id": node.name}
+            asked = self.others(node)[0]
+            return asked.request("POST", "sys/storage/raft/remove-peer", body, self.cluster.token)[0] == 204
+
+        wait_until(is_removed, f"{node.name} is removed")
+
+    # -- being whole again --
+
+    def wait_caught_up(self, node: Node) -> None:
+        """Wait until a node, sealed or not, holds what the leader had committed a moment ago, as the leader knows."""
+        index = self.cluster.leader().request("GET", "sys/leader")[1]["raft_committed_index"]
+        wait_until(lambda: self._last_index(node) >= index, f"{node.name} has caught up")
+
+    def _last_index(self, node: Node) -> int:
+        path = "sys/storage/raft/autopilot/state"
+        status, answer = self.cluster.leader().request("GET", path, token=self.cluster.token)
+        servers = answer["data"]["servers"] if status == 200 else {}
+        return int(servers[node.name]["last_index"]) if node.name in servers else 0
+
+    def wait_serving(self, node: Node) -> None:
+        """Wait until a node answers requests."""
+        wait_until(lambda: node.request("GET", "sys/health?standbyok=true")[0] == 200, f"{node.name} serves")
+
+    def wait_whole(self) -> None:
+        """Wait until every node serves, votes, and has caught up."""
+        for node in self.cluster.nodes:
+            self.wait_serving(node)
+        wait_until(lambda: self._voters() == len(self.cluster.nodes), "all nodes vote")
+        for node in self.cluster.nodes:
+            self.wait_caught_up(node)
+
+    def _voters(self) -> int:
+        leader = self.cluster.leader()
+        status, answer = leader.request("GET", "sys/storage/raft/configuration", token=self.cluster.token)
+        return sum(each["voter"] for each in answer["data"]["config"]["servers"]) if status == 200 else 0
+
+    # -- the end --
+
+    def finish(self) -> Verdict:
+        """End the load, read everything on every node, and judge."""
+        self.wait_whole()
+        self.load.end()
+        seconds = time.monotonic() - self.began_at
+        history = self.load.history
+        # Every key that was ever sent, so that a write nobody heard of is found as well.
+        keys = sorted({operation.key for operation in history.operations if operation.kind in (Kind.WRITE, Kind.CAS)})
+        reads, versions = asyncio.run(read_everything(self.places, self.cluster.token, keys))
+        history.operations += reads
+        complaints = [*judge(history, versions), *self._bounds(), *self._logs(), *self._canaries()]
+        if len(history.accepted_at) < RATE_MIN * seconds:
+            complaints.append(f"only {len(history.accepted_at)} writes were accepted in {seconds:.0f} s")
+        return Verdict(
+            complaints,
+            self.events,
+            len(history.operations),
+            len(history.accepted_at),
+            len(keys),
+            seconds,
+            dict(history.answers),
+        )
+
+    def _bounds(self) -> list[str]:
+        complaints = []
+        for node in self.cluster.nodes:
+            assert node.process is not None
+            status = Path(f"/proc/{node.process.pid}/status").read_text().splitlines()
+            memory = next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon:"))
+            if memory > MEMORY_BYTES_MAX:
+                complaints.append(f"{node.name} holds {memory >> 20} MiB of memory")
+            sizes = {file.relative_to(node.folder): file.stat().st_blocks * 512 for file in _files(node)}
+            complaints += [f"{name} takes {size >> 20} MiB" for name, size in sizes.items() if size > FILE_BYTES_MAX]
+        return complaints
+
+    def _logs(self) -> list[str]:
+        return [
+            f"{node.name} has logged a traceback" for node in self.cluster.nodes if "Traceback" in node.log.read_text()
+        ]
+
+    def _canaries(self) -> list[str]:
+        secret = (self.load.canary.encode(), self.cluster.token.encode(), self.cluster.key.encode())
+        return [
+            f"{file.name} of {node.name} holds a canary"
+            for node in self.cluster.nodes
+            for file in (*_files(node), node.log)
+            if any(each in file.read_bytes() for each in secret)
+        ]
+
+
+def _files(node: Node) -> list[Path]:
+    return [path for path in node.data.rglob("*") if path.is_file()]
+
+
+RANDOM_FAULTS: Final[dict[str, Callable[[Run], None]]] = {
+    "kill": Run.kill,
+    "freeze": Run.freeze,
+    "terminate": Run.terminate,
+    "step-down": Run.step_down,
+    "leave-sealed": Run.leave_sealed,
+    "roll": Run.roll,
+    "kill-all": Run.kill_all,
+    "cut-off": Run.cut_off,
+    "cut-one-way": Run.cut_one_way,
+    "cut-one-link": Run.cut_one_link,
+    "slow-down": Run.slow_down,
+    "fill-disk": Run.fill_disk,
+    "rot-log": Run.rot_log,
+    "replace-member": Run.replace_member,
+}
+
+
+@contextlib.contextmanager
+def running(folder: Path, seed: int, *, has_wires: bool = True, has_small_disks: bool = False) -> Iterator[Run]:
+    """Yield a run on a new cluster, and end all of it."""
+    chooser = random.Random(seed)
+    with contextlib.ExitStack() as stack:
+        wires = stack.enter_context(Wires(NAMES)) if has_wires else None
+        disks = {}
+        for name in NAMES if has_small_disks else ():
+            disks[name] = SmallDisk(folder / f"data-{name}")
+            stack.callback(disks[name].close)
+        cluster = Cluster(folder)
+        if wires is not None:
+            cluster.nodes = [Node(folder, name, known_port=wires.ports[name]) for name in NAMES]
+            wires.nodes = cluster.nodes
+        stack.callback(cluster.stop)
+        cluster.start()
+        body = {"max_versions": VERSIONS_MAX}
+        status, answer = cluster.leader().request("POST", f"{MOUNT}/config", body, cluster.token)
+        assert status in (200, 204), answer
+        places = [Place(node.name, node.api_port) for node in cluster.nodes]
+        load = Load(places, cluster.token, canary=f"canary{secrets.token_hex(8)}", seed=seed)
+        stack.enter_context(load)
+        run = Run(cluster, load, wires, disks, chooser)
+        run.wait_accepted(run.began_at)
+        yield run
+
+
+def can_have_small_disks() -> bool:
+    """Tell whether this user may mount."""
+    folder = Path(tempfile.mkdtemp(prefix="conclave-chaos-"))
+    try:
+        SmallDisk(folder / "disk").close()
+    except OSError:
+        return False
+    finally:
+        shutil.rmtree(folder)
+    return True

@@ -1,0 +1,217 @@
+"""What stands between nodes and can fail them: wires that are cut or slow, disks that are full, logs that rot.
+
+`Wires` is a relay before the cluster port of each node. Who opened a connection is looked up in /proc, so that each way
+between two nodes can be cut alone. What is sent on a cut way is held and comes late, as TCP would have it, or never if the
+connection breaks first.
+"""
+
+import asyncio
+import contextlib
+import random
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Coroutine, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from tests.processes.nodes import Node
+
+CHUNK_BYTES: Final = 64 * 1024
+PAGE_BYTES: Final = 4096
+ROTTEN_PAGES: Final = 24
+SMALL_DISK_BYTES: Final = 192 << 20
+BALLAST: Final = "ballast"
+
+Way = tuple[str, str]
+"""From one node to another, by name."""
+
+
+class Wires:
+    """The relays of a cluster, in a thread, from `with` to the end of its block.
+
+    Args:
+        names: of the nodes. `ports` has the cluster port that each is to be known by.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._sockets = {name: _listening() for name in names}
+        self.ports: dict[str, int] = {name: each.getsockname()[1] for name, each in self._sockets.items()}
+        self.nodes: list[Node] = []
+        self._cut: set[Way] = set()
+        self._delay_seconds: dict[Way, float] = {}
+        self._changed = asyncio.Event()
+        self._relays: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="wires")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._run(self._start())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._run(self._stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def cut(self, *ways: Way) -> None:
+        """Hold everything that is sent on these ways."""
+        self._loop.call_soon_threadsafe(self._cut.update, ways)
+
+    def delay(self, seconds: float, *ways: Way) -> None:
+        """Let everything that is sent on these ways come so much later."""
+        self._loop.call_soon_threadsafe(self._delay_seconds.update, dict.fromkeys(ways, seconds))
+
+    def heal(self) -> None:
+        """Let everything through at once again."""
+
+        def mend() -> None:
+            self._cut.clear()
+            self._delay_seconds.clear()
+            self._changed.set()
+            self._changed.clear()
+
+        self._loop.call_soon_threadsafe(mend)
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    async def _start(self) -> None:
+        self._servers = [
+            await asyncio.start_server(self._accepts(name), sock=listening) for name, listening in self._sockets.items()
+        ]
+
+    async def _stop(self) -> None:
+        for server in self._servers:
+            server.close()
+        for relay in self._relays:
+            relay.cancel()
+        await asyncio.gather(*self._relays, return_exceptions=True)
+
+    def _accepts(self, target: str) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]:
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            relay = self._loop.create_task(self._relay(target, reader, writer))
+            self._relays.add(relay)
+            relay.add_done_callback(self._relays.discard)
+
+        return accept
+
+    async def _relay(self, target: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass on what both sides send, until one of them has ended."""
+        source = _opener(writer.get_extra_info("peername")[1], self.ports[target], self.nodes)
+        node = next(node for node in self.nodes if node.name == target)
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", node.cluster_port)
+        except OSError:
+            writer.transport.abort()
+            return
+        pumps = [
+            self._loop.create_task(self._pump(reader, far_writer, (source, target))),
+            self._loop.create_task(self._pump(far_reader, writer, (target, source))),
+        ]
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            writer.transport.abort()
+            far_writer.transport.abort()
+            await asyncio.gather(*pumps, return_exceptions=True)
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Way) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(CHUNK_BYTES):
+                if way in self._delay_seconds:
+                    await asyncio.sleep(self._delay_seconds[way])
+                while way in self._cut:
+                    await self._changed.wait()
+                writer.write(data)
+                await writer.drain()
+        while way in self._cut:
+            await self._changed.wait()  # nor does the end of a connection pass
+
+
+def both_ways(one: str, *others: str) -> list[Way]:
+    """Return the ways between one node and others."""
+    return [way for other in others for way in ((one, other), (other, one))]
+
+
+def _listening() -> socket.socket:
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    return listening
+
+
+def _opener(port: int, remote_port: int, nodes: Iterable[Node]) -> str:
+    """Return the name of the node that has opened a connection between two loopback ports; empty if it is gone."""
+    wanted = f"0100007F:{port:04X}", f"0100007F:{remote_port:04X}"
+    lines = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    inode = next((fields[9] for fields in lines if (fields[1], fields[2]) == wanted), "")
+    for node in nodes:
+        if node.process is None:
+            continue
+        with contextlib.suppress(OSError):
+            for file in Path(f"/proc/{node.process.pid}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    if str(file.readlink()) == f"socket:[{inode}]":
+                        return node.name
+    return ""
+
+
+class SmallDisk:
+    """A file system of its own for a node's data, so that it can be full; root alone may make one.
+
+    Raises:
+        OSError: this user may not mount, or cannot here.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(mode=0o700)
+        size = f"size={SMALL_DISK_BYTES},mode=0700"
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", size, "conclave-test", folder], capture_output=True, text=True, check=False
+        )
+        if mounted.returncode != 0:
+            raise OSError(mounted.stderr.strip())
+
+    def fill(self) -> None:
+        """Leave no room."""
+        with contextlib.suppress(OSError), (self.folder / BALLAST).open("ab", buffering=0) as ballast:
+            while True:
+                ballast.write(bytes(PAGE_BYTES))
+
+    def free(self) -> None:
+        """Give the room back."""
+        (self.folder / BALLAST).unlink()
+
+    def close(self) -> None:
+        """Unmount it, whoever still has a file open."""
+        subprocess.run(["umount", "--lazy", self.folder], check=True)
+
+
+def wipe(folder: Path) -> None:
+    """Remove what a folder holds; the folder may be where a file system is mounted."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def rot(file: Path, chooser: random.Random) -> None:
+    """Change a byte in some of a file's pages, but not in its first two: without those it is no database at all."""
+    pages = file.stat().st_size // PAGE_BYTES
+    with file.open("r+b") as opened:
+        for page in chooser.sample(range(2, pages), min(ROTTEN_PAGES, pages - 2)):
+            place = page * PAGE_BYTES + chooser.randrange(PAGE_BYTES)
+            opened.seek(place)
+            old = opened.read(1)
+            opened.seek(place)
+            opened.write(bytes([old[0] ^ 0xFF]))

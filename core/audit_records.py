@@ -7,6 +7,7 @@ booleans, paths, names of policies and times stay legible. A mount may name keys
 Source: Vault's page "Audit devices"; the shape of the records is that of a real server's.
 """
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ Hide = Callable[[str], str]
 PREFIX: Final = "hmac-sha256:"
 _CLEAR_KEYS: Final = frozenset({"created_time", "creation_time", "expire_time", "issue_time", "updated_time"})
 """Times of our own making, which no secret depends on."""
+_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?Z")
 _ACCESSORS: Final = frozenset({"accessor", "wrapped_accessor", "secret_id_accessor"})
 
 
@@ -209,13 +211,16 @@ def _response_data(subject: Subject, response: Response, style: Style, clear: Co
 
 
 def hidden(value: Any, style: Style, clear: Collection[str] = ()) -> Any:
-    """Return JSON-able data with every text in it hashed, but those under keys in `clear`."""
+    """Return JSON-able data with every text in it hashed, but what lies under the keys in `clear` at the top of it.
+
+    Deeper down these keys are a client's own, and may name a secret.
+    """
     if isinstance(value, str):
         return style.hide(value)
     if isinstance(value, Mapping):
         return {key: _hidden_member(key, member, style, clear) for key, member in value.items()}
     if isinstance(value, list):
-        return [hidden(member, style, clear) for member in value]
+        return [hidden(member, style) for member in value]
     return value
 
 
@@ -227,9 +232,9 @@ def _hidden_member(key: str, value: Any, style: Style, clear: Collection[str]) -
             return value
         if key in _ACCESSORS:
             return style.hide_accessor(value)
-    return hidden(value, style, clear)
+    return hidden(value, style)
 
 
 def _is_time(text: str) -> bool:
     """Whether a text is a time as we write it, and nothing that a client slipped in under such a key."""
-    return len(text) <= len("2026-11-24T00:06:01.344931012Z") and text.endswith("Z") and text[:4].isdecimal()
+    return _TIME.fullmatch(text) is not None

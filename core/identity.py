@@ -280,6 +280,7 @@ class Identities:
         assert alias is not None, "an entity is found by its alias"
         if (alias.metadata or {}) != metadata:
             self._put_alias(msgspec.structs.replace(alias, metadata=metadata, updated_ns=self._now_ns))
+            self._changed()  # paths of policies may be filled in with it
         return entity
 
     def mount_removed(self, mount_accessor: str, limit: int) -> int:

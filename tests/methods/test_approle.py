@@ -39,6 +39,23 @@ async def test_a_login_gives_a_token_with_the_roles_policies_and_metadata() -> N
 
 
 @on_loop
+async def test_policies_are_filled_in_with_what_the_last_login_said() -> None:
+    async with started_vault() as vault:
+        role_id = await _with_role(vault, token_policies=["p"])
+        accessor = data_of(await vault.read("sys/auth"))["approle/"]["accessor"]
+        path = f"secret/data/{{{{identity.entity.aliases.{accessor}.metadata.team}}}}"
+        await vault.write("sys/policies/acl/p", {"policy": f'path "{path}" {{ capabilities = ["read"] }}'})
+
+        outcomes = []
+        for team in ("red", "blue"):
+            secret = await _secret_id(vault, metadata=f'{{"team":"{team}"}}')
+            login = await _login(vault, role_id, secret["secret_id"])
+            outcomes.append(await vault.read(f"secret/data/{team}", token=login.auth.client_token))
+
+        assert [type(outcome) for outcome in outcomes] == [NotFound, NotFound]  # nothing is there, and that may be known
+
+
+@on_loop
 async def test_a_secret_id_is_good_for_as_many_logins_as_it_has_uses() -> None:
     async with started_vault() as vault:
         role_id = await _with_role(vault, secret_id_num_uses=2)

@@ -51,6 +51,7 @@ class Ask(IntEnum):
 
     EXECUTE = 0
     OUTCOME = 1
+    UPLOAD = 2  # see uploads.py
 
 
 class Reply(IntEnum):
@@ -66,6 +67,7 @@ class Question(Struct, array_like=True, frozen=True):
 
     Attributes:
         after_index: what the asking node had applied before it first sent the request: if that happened, then behind it.
+        piece: of an upload; empty: it has ended.
     """
 
     version: int
@@ -73,6 +75,7 @@ class Question(Struct, array_like=True, frozen=True):
     request_id: bytes
     request: Request | None = None
     after_index: int = 0
+    piece: bytes = b""
 
 
 class Answer(Struct, array_like=True, frozen=True):
@@ -106,8 +109,17 @@ class Executor(Protocol):
         """The index from which on every outcome is remembered."""
 
 
+class Takes(Protocol):
+    """What takes the pieces of uploads, as this file needs it."""
+
+    async def serve(self, question: Question, asker: str) -> Answer:
+        """Take one piece."""
+
+
 class Forwarder:
     """Both ends of forwarding on one node."""
+
+    uploads: Takes
 
     def __init__(self, peers: Peers, executor: Executor, monotonic_seconds: Callable[[], float]) -> None:
         self._peers = peers
@@ -170,6 +182,8 @@ class Forwarder:
     async def serve(self, body: bytes, asker: str) -> bytes:
         """Answer one frame of another node."""
         question = _question.decode(body)
+        if question.ask is Ask.UPLOAD:
+            return msgspec.msgpack.encode(await self.uploads.serve(question, asker))
         if question.ask is Ask.EXECUTE and question.request is not None:
             question.request.forwarded_by = asker
             answer = await self._execute(question.request_id, question.request)

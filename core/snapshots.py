@@ -19,7 +19,6 @@ The file is `storage/archive.py`; staging is `storage/overlay.py`; see docs/adr/
 """
 
 import asyncio
-import contextlib
 import logging
 import os
 import shutil
@@ -59,6 +58,8 @@ RECORD_OVERHEAD_BYTES: Final = 8
 DISK_RESERVE_BYTES: Final = 256 << 20
 """What an upload leaves free on the disk of the data: the log and the state go on growing."""
 RESERVE_CHECK_BYTES: Final = 16 << 20
+DOWNLOADS_MAX: Final = 4
+"""Files on their way out at once: each keeps the pages of its moment from being used again."""
 KEY_BYTES_MAX: Final = 511
 """The longest key that the state can hold."""
 
@@ -85,6 +86,7 @@ class Snapshots:
         self._vault = vault
         self._spool_folder = spool_folder or Path(tempfile.gettempdir())
         self._is_receiving = False
+        self._open_files: set[SavedFile] = set()
 
     # -- saving --
 
@@ -92,13 +94,18 @@ class Snapshots:
         """Return a file of the state as it is now, to be read piece by piece and closed.
 
         Raises:
+            Unavailable: too many are being read already, or the state cannot be written.
             ClusterError: nobody confirms that this node knows everything that was acknowledged.
-            StorageError: the state cannot be written or read.
         """
+        if len(self._open_files) >= DOWNLOADS_MAX:
+            raise Unavailable("too many snapshots are being saved; try again")
         vault = self._vault
         keys = vault.serving_keys()
         index = await vault.replica.read_barrier()
-        await vault.store.flush_up_to(index)
+        try:
+            await vault.store.flush_up_to(index)
+        except StorageError as error:
+            raise Unavailable(f"this node cannot write its state: {error}") from error
         reader = vault.store.overlay.open_reader()
         servers = [
             Server(peer.node_id, peer.cluster_address, suffrage=0 if peer.is_voter else 1)
@@ -107,13 +114,15 @@ class Snapshots:
         log.info("saves a snapshot", extra={"index": reader.applied.index, "records": reader.count})
         # A barrier of its own, for sealing happens in a thread.
         barrier = Barrier(keys.barrier.keyring)
-        file = write_file(
+        content = write_file(
             reader,
             os.urandom(SNAPSHOT_ID_BYTES),
             servers=servers,
             seal=lambda sums: barrier.seal_record(SEAL_LOCATION, sums),
         )
-        return SavedFile(vault.store, reader, file)
+        file = SavedFile(vault.store, reader, content, self._open_files.discard)
+        self._open_files.add(file)
+        return file
 
     # -- restoring --
 
@@ -198,10 +207,13 @@ class Snapshots:
 class SavedFile:
     """A snapshot file on its way out (`Download`)."""
 
-    def __init__(self, store: Store, reader: StateReader, file: Iterator[bytes]) -> None:
+    def __init__(
+        self, store: Store, reader: StateReader, content: Iterator[bytes], closed: "Callable[[SavedFile], None]"
+    ) -> None:
         self._store = store
         self._reader = reader
-        self._file = file
+        self._content = content
+        self._closed = closed
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Iterate over the file's bytes, in pieces of about a chunk.
@@ -210,13 +222,14 @@ class SavedFile:
             InternalError: the state cannot be read.
         """
         try:
-            while piece := await self._store.in_thread(lambda: next(self._file, b"")):
+            while piece := await self._store.in_thread(lambda: next(self._content, b"")):
                 yield piece
         except StorageError as error:
             raise InternalError(f"the snapshot cannot be read: {error}") from error
 
     def close(self) -> None:
         """Let go of the state, behind the piece that is being read."""
+        self._closed(self)
         self._store.in_thread_later(self._reader.close)
 
 
@@ -277,10 +290,9 @@ class _Staging:
             InternalError: some records were not staged; nothing has changed.
         """
         self._stage(Stage.BEGIN, [])
-        async with contextlib.aclosing(_entries(records)) as entries:  # type: ignore[type-var]  # an async generator
-            async for puts in entries:
-                await self._wait(IN_FLIGHT_MAX - 1)
-                self._stage(Stage.PUTS, puts)
+        async for puts in _entries(records):
+            await self._wait(IN_FLIGHT_MAX - 1)
+            self._stage(Stage.PUTS, puts)
         await self._wait(0)
         await self._swap(count)
 

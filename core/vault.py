@@ -42,6 +42,7 @@ from conclave.core.pipeline import NeedsLeader, Pipeline, Plan
 from conclave.core.services import AREA_AUDIT, Services, area_id
 from conclave.core.store import Store
 from conclave.core.trail import Trail
+from conclave.core.uploads import Uploads
 from conclave.storage.errors import StorageError
 from conclave.storage.transaction import Transaction
 
@@ -85,6 +86,7 @@ class Vault:
         self.active_since_ns: int | None = None
         self.execution = Execution(self)
         self.forwarder = Forwarder(peers, self.execution, time.monotonic)
+        self.uploads = self.forwarder.uploads = Uploads(peers, self.handle)
         self.background = Background(self)
         self.auditor = Auditor(forbidden_folders, store.now_ns)
         self._unsubscribe_audit: Callable[[], None] = lambda: None
@@ -364,12 +366,12 @@ class Vault:
         if self.is_active:
             self.execution.execute(request, b"", lambda outcome: self._deliver(request, outcome, done))
         elif request.is_forwarding_refused:
-            done(self.redirect(request))
+            done(self._redirect(request))
         else:
             self.spawn(self._forward(request, done))
 
-    def redirect(self, request: Request) -> RequestError:
-        """Send a client to the leader that does not want this node to ask it, or asks for what it cannot ask."""
+    def _redirect(self, request: Request) -> RequestError:
+        """Send a client to the leader that does not want this node to ask it."""
         leader = self.replica.leader
         if leader is None or not leader.api_address:
             return Unavailable(NO_LEADER)

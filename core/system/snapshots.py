@@ -5,7 +5,8 @@ What is done with them is `core/snapshots.py`; here are the permission, the audi
 operation.
 
 * Any node saves, from its own state, once that holds everything acknowledged before.
-* Only the leader restores. Another node sends the client there before it takes any of the body, as it is streamed.
+* Only the leader restores. Another node passes the upload on to it, piece by piece; it does not redirect, for clients that
+  stream their body take a redirection for success, having nothing left to send (seen with `bao`).
 * `snapshot-force` is the same as `snapshot`: Vault's skips the check of the keys, but a state whose keys nobody here has
   would be of no use to anybody.
 
@@ -13,7 +14,8 @@ Source: Vault's API page "sys/storage/raft"; recorded from a real server, whose 
 """
 
 from conclave.core.contract import Context, Engine, Response, operation
-from conclave.core.errors import InvalidRequest
+from conclave.core.errors import InvalidRequest, RequestError, Unavailable
+from conclave.core.forwarding import NO_LEADER
 from conclave.core.lifecycle import Lifecycle
 from conclave.core.snapshots import Snapshots
 
@@ -42,10 +44,15 @@ class SnapshotOperations(Engine):
         return await self._restore(ctx)
 
     async def _restore(self, ctx: Context) -> Response:
-        vault = self.lifecycle.vault
-        if not vault.is_active:
-            raise vault.redirect(ctx.request)
-        if ctx.request.upload is None:
+        vault, request = self.lifecycle.vault, ctx.request
+        if request.upload is None:
             raise InvalidRequest("the snapshot has to be the request's body")
-        await self.snapshots.restore(ctx.request.upload)
-        return Response()
+        if vault.is_active:
+            await self.snapshots.restore(request.upload)
+            return Response()
+        if request.forwarded_by:
+            raise Unavailable(NO_LEADER)  # whoever sent it here is to look again
+        outcome = await vault.uploads.send(request)
+        if isinstance(outcome, RequestError):
+            raise outcome
+        return outcome

@@ -55,7 +55,9 @@ from conclave.dev import DevFailed, DevOptions
 from conclave.engines import REGISTRY as ENGINES
 from conclave.methods import REGISTRY as METHODS
 from conclave.presentation import banner, sanitized, storage_name
+from conclave.storage.environment import LMDB_FILE
 from conclave.storage.errors import StorageError
+from conclave.storage.file_log import FileLog
 from conclave.storage.log import LmdbLog, LogStore
 from conclave.storage.memory import MemoryLog, MemoryState
 from conclave.storage.overlay import Overlay
@@ -273,7 +275,8 @@ def open_storage(config: ServerConfig) -> tuple[LogStore, StateStore]:
     folder = Path(config.storage.path)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        log_store = LmdbLog(folder / "log")
+        # A folder from before there was the other format goes on in its own.
+        log_store = (LmdbLog if (folder / "log" / LMDB_FILE).exists() else FileLog)(folder / "log")
     except (OSError, StorageError) as error:
         raise StartFailed(f"the log in {folder} cannot be opened: {error}") from error
     try:

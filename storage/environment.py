@@ -21,7 +21,7 @@ import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import lmdb
 
@@ -35,6 +35,9 @@ SHORT_WRITE_BYTES_MAX: int = 1 << 20
 """A disk with less room than this may have been full a moment ago."""
 READERS_MAX: int = 126
 """Read transactions at once: the loop's, the storage thread's and one for each snapshot being sent."""
+
+LMDB_FILE: Final = "data.mdb"
+"""What LMDB calls its file in a folder."""
 
 Table: TypeAlias = "lmdb._Database"  # noqa: SLF001  (the only name py-lmdb has for it)
 Transaction: TypeAlias = "lmdb.Transaction[bytes]"
@@ -59,7 +62,7 @@ class Environment:
         self.folder = folder
         self._fenced = ""
         make_private_folder(folder)
-        self._lock = _lock_folder(folder)
+        self._lock = lock_folder(folder)
         try:
             with self._translated():
                 self._env = _open(folder, len(tables), map_bytes)
@@ -144,8 +147,23 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def lock_folder(folder: Path) -> int:
+    """Return a descriptor that owns `folder` for as long as it is open.
+
+    Raises:
+        InUse: somebody owns it already.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise InUse(f"{folder.name}: another process has this folder open") from error
+    return descriptor
+
+
 def _open(folder: Path, table_count: int, map_bytes: int) -> lmdb.Environment:
-    used = folder / "data.mdb"
+    used = folder / LMDB_FILE
     size = max(map_bytes, 2 * used.stat().st_size if used.exists() else 0)
     while True:
         try:
@@ -157,16 +175,6 @@ def _open(folder: Path, table_count: int, map_bytes: int) -> lmdb.Environment:
             if size // 2 < MAP_BYTES_MIN:
                 raise
             size //= 2
-
-
-def _lock_folder(folder: Path) -> int:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise InUse(f"{folder.name}: another process has this folder open") from error
-    return descriptor
 
 
 def _translate(error: lmdb.Error, folder: Path) -> StorageError:

@@ -33,8 +33,10 @@ HardStateRecord: TypeAlias = tuple[int, int, int]
 
 FORMAT: Final = b"conclave-log-1"
 TAIL_ENTRIES_MAX: Final = 2048
-"""Entries kept in memory: replication and application read what was appended a moment ago."""
+"""Entries kept in memory: replication and application read what was appended a moment ago. Twice as many for a while."""
 TAIL_BYTES_MAX: Final = 8 << 20
+NOWHERE: Final = 1 << 64
+"""An index above all others."""
 COMPACT_ENTRIES_MAX: Final = 512
 """Entries deleted in one transaction, so that an append never waits long behind a compaction."""
 
@@ -46,7 +48,7 @@ _HARD_STATE: Final = struct.Struct(">QQQ")
 
 
 class LogStore(Protocol):
-    """A durable log. `LmdbLog` keeps it on disk, `memory.MemoryLog` in memory; one test suite holds both to this."""
+    """A durable log. `file_log.FileLog` and `LmdbLog` keep it on disk, `memory.MemoryLog` in memory; one suite tests all."""
 
     @property
     def first_index(self) -> int:
@@ -110,14 +112,20 @@ class LogStore(Protocol):
 
 
 class LogView(Struct, frozen=True):
-    """What the log holds, at one moment. Replaced as a whole, so that another thread never sees half a change."""
+    """What the log holds, at one moment. Replaced as a whole, so that another thread never sees half a change.
+
+    Only the list of newest entries is shared by a view and the ones that extend it: what is behind a view's own last
+    index is not for its eyes. So an append costs what it appends, and not what is remembered.
+    """
 
     before_index: int = 0  # the last compacted entry, whose term is still known
     before_term: int = 0
     last_index: int = 0
     run_starts: tuple[int, ...] = ()  # ascending first indexes of runs of one term
     run_terms: tuple[int, ...] = ()
-    tail: tuple[EntryTuple, ...] = ()  # the newest entries, up to last_index
+    tail: list[EntryTuple] = []  # the newest entries, up to last_index and maybe beyond
+    tail_first: int = NOWHERE  # the index of the first of them
+    tail_bytes: int = 0  # the data of all of them
 
     def term(self, index: int) -> int:
         """Return the term at `index`; raises as `LogStore.term`."""
@@ -136,44 +144,50 @@ class LogView(Struct, frozen=True):
         if high > self.last_index + 1:
             raise Unavailable(f"entry {high - 1} is beyond the log's end, {self.last_index}")
 
+    def take_newest(self, low: int, high: int, bytes_max: int) -> list[EntryTuple]:
+        """Return the entries of [low, high), none of them before `tail_first`, as `LogStore.read` does."""
+        return take(self.tail[low - self.tail_first : high - self.tail_first], bytes_max)
+
     def cut(self, last_index: int) -> "LogView":
         """Return this view without what is behind `last_index`."""
+        if last_index >= self.last_index:
+            return self
         runs = bisect_right(self.run_starts, last_index)
-        keep = max(0, len(self.tail) - (self.last_index - last_index))
+        tail = self.tail[: max(0, last_index + 1 - self.tail_first)]
         return structs.replace(
             self,
             last_index=last_index,
             run_starts=self.run_starts[:runs],
             run_terms=self.run_terms[:runs],
-            tail=self.tail[:keep],
+            tail=tail,
+            tail_first=self.tail_first if tail else NOWHERE,
+            tail_bytes=sum(len(entry[3]) for entry in tail),
         )
 
     def extended(self, entries: Sequence[EntryTuple]) -> "LogView":
         """Return this view with contiguous `entries` behind its end."""
-        starts, terms = list(self.run_starts), list(self.run_terms)
+        starts, terms = self.run_starts, self.run_terms
         for term, index, _, _ in entries:
             if not terms or terms[-1] != term:
-                starts.append(index)
-                terms.append(term)
-        return structs.replace(
-            self,
-            last_index=entries[-1][1],
-            run_starts=tuple(starts),
-            run_terms=tuple(terms),
-            tail=_bounded_tail((*self.tail, *entries)),
-        )
+                starts, terms = (*starts, index), (*terms, term)
+        tail, tail_first = self.tail, self.tail_first if self.tail else entries[0][1]
+        tail.extend(entries)
+        tail_bytes = self.tail_bytes + sum(len(entry[3]) for entry in entries)
+        if len(tail) > 2 * TAIL_ENTRIES_MAX or tail_bytes > 2 * TAIL_BYTES_MAX:
+            tail = _bounded_tail(tail)
+            tail_first = entries[-1][1] + 1 - len(tail) if tail else NOWHERE
+            tail_bytes = sum(len(entry[3]) for entry in tail)
+        return LogView(self.before_index, self.before_term, entries[-1][1], starts, terms, tail, tail_first, tail_bytes)
 
-    def compacted(self, index: int) -> "LogView":
-        """Return this view without the entries up to and including `index`."""
+    def compacted(self, index: int, term: int | None = None) -> "LogView":
+        """Return this view without the entries up to and including `index`, whose term is looked up if it is not given."""
         drop = max(0, bisect_right(self.run_starts, index + 1) - 1)
-        tail_first = self.last_index - len(self.tail) + 1
         return structs.replace(
             self,
             before_index=index,
-            before_term=self.term(index),
+            before_term=self.term(index) if term is None else term,
             run_starts=self.run_starts[drop:],
             run_terms=self.run_terms[drop:],
-            tail=self.tail[max(0, index + 1 - tail_first) :],
         )
 
 
@@ -237,7 +251,7 @@ class LmdbLog:
             kept = before
         else:
             check_append(before, entries)
-            kept = before.cut(entries[0][1] - 1) if entries[0][1] <= before.last_index else before
+            kept = before.cut(entries[0][1] - 1)
         # A reader on another thread may only ever see less than what is there, so the view shrinks before the commit.
         self._view = kept
         try:
@@ -260,9 +274,8 @@ class LmdbLog:
         while True:
             view = self._view
             view.check_range(low, high)
-            tail_first = view.last_index - len(view.tail) + 1
-            if low >= tail_first:
-                return take(view.tail[low - tail_first : high - tail_first], bytes_max)
+            if low >= view.tail_first:
+                return view.take_newest(low, high, bytes_max)
             try:
                 return self._read_disk(low, high, bytes_max)
             except Corrupt:
@@ -406,7 +419,7 @@ def _open_meta(transaction: Transaction, meta: Table, name: bytes) -> bytes | No
     return value[4:]
 
 
-def _bounded_tail(entries: tuple[EntryTuple, ...]) -> tuple[EntryTuple, ...]:
+def _bounded_tail(entries: list[EntryTuple]) -> list[EntryTuple]:
     """Return the newest entries that fit the bounds; an entry over the byte bound alone is not kept."""
     entries = entries[-TAIL_ENTRIES_MAX:]
     total = sum(len(entry[3]) for entry in entries)

@@ -1,10 +1,11 @@
-"""Both implementations of log and state, so that one suite holds both to the contract."""
+"""All implementations of log and state, so that one suite holds them to the contract."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from conclave.storage.file_log import FileLog
 from conclave.storage.log import LmdbLog, LogStore
 from conclave.storage.memory import MemoryLog, MemoryState
 from conclave.storage.state import LmdbState, StateStore
@@ -12,9 +13,15 @@ from conclave.storage.state import LmdbState, StateStore
 MAP_BYTES = 1 << 28
 
 
-@pytest.fixture(params=["lmdb", "memory"])
+OPEN: dict[str, Callable[[Path], LogStore]] = {
+    "file": lambda folder: FileLog(folder, segment_bytes_max=20_000),
+    "lmdb": lambda folder: LmdbLog(folder, map_bytes=MAP_BYTES),
+}
+
+
+@pytest.fixture(params=[*OPEN, "memory"])
 def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LogStore]:
-    store: LogStore = LmdbLog(tmp_path / "log", map_bytes=MAP_BYTES) if request.param == "lmdb" else MemoryLog()
+    store = OPEN[request.param](tmp_path / "log") if request.param in OPEN else MemoryLog()
     yield store
     store.close()
 
@@ -26,15 +33,16 @@ def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StateStore
     store.close()
 
 
-@pytest.fixture
-def open_log(tmp_path: Path) -> Iterator[Callable[[], LmdbLog]]:
+@pytest.fixture(params=list(OPEN))
+def open_log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], LogStore]]:
     """Open the log of one folder again and again; each open closes the one before."""
-    opened: list[LmdbLog] = []
+    opened: list[LogStore] = []
 
-    def reopen() -> LmdbLog:
+    def reopen() -> LogStore:
         for earlier in opened:
             earlier.close()
-        opened[:] = [LmdbLog(tmp_path / "log", map_bytes=MAP_BYTES)]
+        opened.clear()
+        opened.append(OPEN[request.param](tmp_path / "log"))
         return opened[0]
 
     yield reopen

@@ -1,4 +1,4 @@
-"""The replicated log: one suite for both implementations, then what only a disk can do."""
+"""The replicated log: one suite for all implementations, then what only a disk can do."""
 
 import stat
 from collections.abc import Callable
@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from conclave.storage.errors import Compacted, Corrupt, InUse, Unavailable
-from conclave.storage.log import EntryTuple, LmdbLog, LogStore
+from conclave.storage.file_log import FileLog
+from conclave.storage.log import EntryTuple, LogStore
 
 LIMITLESS = 1 << 30
 
@@ -82,7 +83,7 @@ def test_identity_is_kept(log: LogStore) -> None:
     assert log.get_identity() == b"who"
 
 
-def test_everything_survives_a_restart(open_log: Callable[[], LmdbLog]) -> None:
+def test_everything_survives_a_restart(open_log: Callable[[], LogStore]) -> None:
     log = open_log()
     log.append((2, 3, 4), entries(1, 3000))
     log.compact(10)
@@ -93,13 +94,56 @@ def test_everything_survives_a_restart(open_log: Callable[[], LmdbLog]) -> None:
     assert log.read(11, 3001, LIMITLESS) == entries(11, 3000)
 
 
+def test_an_identity_survives_compaction_and_a_restart(open_log: Callable[[], LogStore]) -> None:
+    log = open_log()
+    log.set_identity(b"who")
+    log.append((1, 0, 0), entries(1, 2000))
+    log.append(None, entries(2001, 2001))
+    log.compact(2001)
+
+    assert open_log().get_identity() == b"who"
+
+
+def test_a_reset_survives_a_restart(open_log: Callable[[], LogStore]) -> None:
+    log = open_log()
+    log.append((1, 2, 3), entries(1, 9))
+    log.reset(50, 4, (4, 0, 50))
+
+    log = open_log()
+
+    assert (log.first_index, log.last_index, log.term(50), log.hard_state) == (51, 50, 4, (4, 0, 50))
+
+
+def test_what_was_cut_off_stays_so_after_a_restart(open_log: Callable[[], LogStore]) -> None:
+    log = open_log()
+    log.append((1, 0, 0), entries(1, 2000))
+    log.append((2, 0, 0), entries(700, 701, term=2))
+
+    log = open_log()
+
+    assert log.read(699, 702, LIMITLESS) == [*entries(699, 699), *entries(700, 701, term=2)]
+    assert log.last_index == 701
+
+
+def test_old_entries_are_read_from_disk_while_the_log_is_cut_and_compacted(open_log: Callable[[], LogStore]) -> None:
+    log = open_log()
+    for first in range(1, 9001, 500):
+        log.append(None, entries(first, first + 499))
+    log.append(None, entries(4000, 4000, term=2))
+    log.compact(2000)
+
+    assert log.read(2001, 2003, LIMITLESS) == entries(2001, 2002)
+    assert log.read(3999, 4001, LIMITLESS) == [*entries(3999, 3999), *entries(4000, 4000, term=2)]
+
+
 def test_a_flipped_bit_in_an_old_entry_is_found_and_nothing_is_cut(
-    open_log: Callable[[], LmdbLog], tmp_path: Path
+    open_log: Callable[[], LogStore], tmp_path: Path
 ) -> None:
     log = open_log()
     log.append((1, 0, 0), [(1, 1, 0, b"x" * 50), (1, 2, 0, b"a-marker-to-be-found"), (1, 3, 0, b"z")])
+    log.append(None, [(1, 4, 0, b"later")])
     log.close()
-    file = tmp_path / "log" / "data.mdb"
+    file = max((tmp_path / "log").iterdir(), key=lambda path: path.stat().st_size)
     damaged = file.read_bytes().replace(b"a-marker-to-be-found", b"b-marker-to-be-found")
     file.write_bytes(damaged)
 
@@ -109,15 +153,15 @@ def test_a_flipped_bit_in_an_old_entry_is_found_and_nothing_is_cut(
     assert file.read_bytes() == damaged
 
 
-def test_a_log_is_opened_once_at_a_time(tmp_path: Path, open_log: Callable[[], LmdbLog]) -> None:
+def test_a_log_is_opened_once_at_a_time(tmp_path: Path, open_log: Callable[[], LogStore]) -> None:
     open_log()
 
     with pytest.raises(InUse):
-        LmdbLog(tmp_path / "log")
+        FileLog(tmp_path / "log")
 
 
 def test_files_are_private_whatever_the_umask(
-    open_log: Callable[[], LmdbLog], tmp_path: Path, permissive_umask: None
+    open_log: Callable[[], LogStore], tmp_path: Path, permissive_umask: None
 ) -> None:
     del permissive_umask
     open_log()

@@ -139,4 +139,6 @@ class Joiner:
         if answer is None:
             raise InvalidRequest(WRONG_KEY)
         request = self._membership.join_request()
-        return request.private_key_pem, await joining.hand_in(target, request, answer, is_voter=is_voter)
+        petition = unsealing.Petition(request.cluster_address, request.request_pem, request.incarnation, is_voter)
+        proof = unsealing.prove(answer, petition)
+        return request.private_key_pem, await joining.hand_in(target, request, proof, is_voter=is_voter)

@@ -2,7 +2,7 @@
 
 `challenge` fetches something that only a holder of the unseal key can open; `answer` hands in the proof, with the node's
 certificate request, and brings back its membership. Plain HTTP/1.1 in a thread, every wait and size bounded, TLS as
-`retry_join` and `operator raft join` describe it. Which answers are right is decided in `core/unsealing.py`.
+`retry_join` and `operator raft join` describe it. Which proofs are right is decided in `core/unsealing.py`.
 
 Source: Vault's pages "Integrated storage" and "sys/storage/raft".
 """
@@ -74,7 +74,7 @@ async def ask_challenge(target: JoinTarget, node_id: str) -> Challenge:
         raise JoinFailed(f"{target.leader_api_address} gave a challenge that makes no sense") from error
 
 
-async def hand_in(target: JoinTarget, request: JoinRequest, answer: bytes, *, is_voter: bool) -> JoinTicket:
+async def hand_in(target: JoinTarget, request: JoinRequest, proof: bytes, *, is_voter: bool) -> JoinTicket:
     """Hand in the proof and return what makes this node a member.
 
     Raises:
@@ -82,7 +82,7 @@ async def hand_in(target: JoinTarget, request: JoinRequest, answer: bytes, *, is
     """
     fields = {
         "server_id": request.node_id,
-        "answer": base64.b64encode(answer).decode(),
+        "answer": base64.b64encode(proof).decode(),
         "cluster_addr": request.cluster_address,
         "non_voter": not is_voter,
         "certificate_request": request.request_pem.decode(),

@@ -416,7 +416,7 @@ class Lifecycle:
         self,
         *,
         node_id: str,
-        answer: bytes,
+        proof: bytes,
         cluster_address: str,
         request_pem: bytes,
         incarnation: bytes,
@@ -428,7 +428,9 @@ class Lifecycle:
         Raises:
             InvalidRequest: the proof does not hold, or the node cannot be a member; the text says why.
         """
-        if not unsealing.is_answer(self._secret(_JOIN_KEY), node_id, answer, now_seconds=now_ns // 1_000_000_000):
+        petition = unsealing.Petition(cluster_address, request_pem, incarnation, is_voter)
+        now_seconds = now_ns // 1_000_000_000
+        if not unsealing.is_proof(self._secret(_JOIN_KEY), node_id, proof, petition, now_seconds=now_seconds):
             raise InvalidRequest("invalid answer given: this node does not hold the cluster's unseal key")
         try:
             return await self.vault.membership.admit(

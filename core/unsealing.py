@@ -3,8 +3,9 @@
 Pure decisions: what shares give, and what an answer is worth. Who stores, asks and signs is `vault.py`.
 
 The join key is derived from the unseal key (HKDF, RFC 5869) and kept in the sealed state, so any leader can make a
-challenge that only a holder of the unseal key can read. The expected answer is a keyed hash of the node id and of the
-time's slot: nothing is stored for a challenge, so asking for many costs the leader nothing.
+challenge that only a holder of the unseal key can read. What it holds is a keyed hash of the node id and of the time's
+slot: nothing is stored for a challenge, so asking for many costs the leader nothing. It is never sent back: it is the key
+of a hash of all that the node asks for, so whoever overhears a proof can ask for nothing but the same once more.
 """
 
 import base64
@@ -14,10 +15,12 @@ import uuid
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from msgspec import Struct
 
 from conclave.core.errors import InvalidRequest
 from conclave.storage import shamir
@@ -25,7 +28,7 @@ from conclave.storage.errors import InvalidShares
 
 SHARE_BYTES_MIN: Final = 16
 CHALLENGE_SLOT_SECONDS: Final = 300
-"""An answer is good in the slot of its challenge and in the next one: 5 to 10 minutes."""
+"""A proof is good in the slot of its challenge and in the next one: 5 to 10 minutes."""
 
 _NONCE_BYTES: Final = 12
 
@@ -51,6 +54,15 @@ def parse_share(text: str) -> bytes:
 def encode_share(share: bytes) -> str:
     """Return a share in base64."""
     return base64.b64encode(share).decode()
+
+
+class Petition(Struct, frozen=True, array_like=True):
+    """What a joining node asks for, besides its node id: what its proof is good for. The order of fields never changes."""
+
+    cluster_address: str
+    request_pem: bytes
+    incarnation: bytes
+    is_voter: bool
 
 
 class Progress:
@@ -99,7 +111,7 @@ def join_key(unseal_key: bytes) -> bytes:
 
 
 def expected_answer(key: bytes, node_id: str, slot: int) -> bytes:
-    """Return what a node must answer to the challenge of a time slot."""
+    """Return what the challenge of a time slot holds for a node."""
     return hmac.digest(
         key, b"conclave join answer v1\0" + slot.to_bytes(8, "big", signed=True) + node_id.encode(), "sha256"
     )
@@ -120,7 +132,13 @@ def open_challenge(key: bytes, node_id: str, challenge: bytes) -> bytes | None:
         return None
 
 
-def is_answer(key: bytes, node_id: str, answer: bytes, *, now_seconds: int) -> bool:
-    """Whether an answer proves possession of the unseal key, now or a slot ago."""
+def prove(answer: bytes, petition: Petition) -> bytes:
+    """Return what proves that whoever asks for this has opened the challenge that held `answer`."""
+    return hmac.digest(answer, b"conclave join proof v1\0" + msgspec.msgpack.encode(petition), "sha256")
+
+
+def is_proof(key: bytes, node_id: str, proof: bytes, petition: Petition, *, now_seconds: int) -> bool:
+    """Whether a proof shows possession of the unseal key, now or a slot ago, by whoever asks for exactly this."""
     slot = now_seconds // CHALLENGE_SLOT_SECONDS
-    return any(hmac.compare_digest(answer, expected_answer(key, node_id, s)) for s in (slot, slot - 1))
+    answers = (expected_answer(key, node_id, each) for each in (slot, slot - 1))
+    return any(hmac.compare_digest(proof, prove(answer, petition)) for answer in answers)

@@ -54,7 +54,9 @@ class ChallengeAnswer(Struct):
     """The proof, and what the leader needs to admit the node."""
 
     server_id: Annotated[str, Meta(description="Node id of the joining node.")] = ""
-    answer: Annotated[str, Meta(description="The opened challenge, base64.")] = ""
+    answer: Annotated[
+        str, Meta(description="The proof, base64: a hash of the other fields under what the challenge held.")
+    ] = ""
     cluster_addr: Annotated[str, Meta(description="Where peers reach the joining node.")] = ""
     non_voter: Annotated[bool, Meta(description="Stay without a vote.")] = False
     certificate_request: Annotated[str, Meta(description="PEM of a certificate request of the node's own key.")] = ""
@@ -167,13 +169,13 @@ class RaftOperations(Engine):
     async def answer(self, ctx: Context, body: ChallengeAnswer) -> Response:
         """Admit a node that has opened its challenge: sign its certificate and add it as a learner."""
         try:
-            answer = base64.b64decode(body.answer, validate=True)
+            proof = base64.b64decode(body.answer, validate=True)
             incarnation = base64.b64decode(body.incarnation, validate=True)
         except (binascii.Error, ValueError):
             raise InvalidRequest("'answer' and 'incarnation' must be base64") from None
         ticket = await self.lifecycle.admit(
             node_id=body.server_id,
-            answer=answer,
+            proof=proof,
             cluster_address=body.cluster_addr,
             request_pem=body.certificate_request.encode(),
             incarnation=incarnation,

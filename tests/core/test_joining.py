@@ -86,7 +86,7 @@ def test_the_proof_brings_a_membership(leader: Leader) -> None:
         }
     )
 
-    ticket = asyncio.run(joining.hand_in(leader.target, REQUEST, b"answer", is_voter=False))
+    ticket = asyncio.run(joining.hand_in(leader.target, REQUEST, b"proof", is_voter=False))
 
     assert (ticket.raft_id, ticket.certificate_pem, ticket.membership) == (2**64 - 1, b"C", b"m")
     path, fields = leader.asked[0]

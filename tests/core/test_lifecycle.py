@@ -338,7 +338,7 @@ class FakeLeader:
         self.unseal_key = unseal_key
         self.is_reachable = True
         self.is_down: Callable[[JoinTarget], bool] = lambda _: False
-        self.answers: list[bytes] = []
+        self.proofs: list[bytes] = []
 
     async def ask_challenge(self, target: JoinTarget, node_id: str) -> Challenge:
         if not self.is_reachable or self.is_down(target):
@@ -348,11 +348,11 @@ class FakeLeader:
         sealed = unsealing.make_challenge(key, node_id, now_seconds=0, random=bytes)
         return Challenge(sealed, SealConfig(1, 1))
 
-    async def hand_in(self, target: JoinTarget, request: JoinRequest, answer: bytes, *, is_voter: bool) -> JoinTicket:
+    async def hand_in(self, target: JoinTarget, request: JoinRequest, proof: bytes, *, is_voter: bool) -> JoinTicket:
         assert target == TARGET
         assert is_voter
         assert request.node_id
-        self.answers.append(answer)
+        self.proofs.append(proof)
         return JoinTicket("cluster", 7, b"certificate", b"authority", b"membership")
 
 
@@ -420,7 +420,7 @@ async def test_the_right_key_makes_a_member_that_opens_its_state_when_it_comes(
 
         await fake.lifecycle.unseal(first.made.shares_hex[0])
 
-        assert len(leader.answers) == 1
+        assert len(leader.proofs) == 1
         assert fake.replica.standing is Standing.FOLLOWER
         assert fake.vault.is_sealed
         await first.store.flush()
@@ -452,7 +452,7 @@ async def test_the_wrong_key_joins_nothing(leader: FakeLeader) -> None:
     outcome = await fake.write("sys/unseal", {"key": "ab" * 32}, token="")
 
     assert message_of(outcome) == WRONG_KEY
-    assert leader.answers == []
+    assert leader.proofs == []
     assert fake.replica.standing is Standing.DETACHED
     await fake.stop()
 
@@ -465,7 +465,8 @@ async def test_a_leader_admits_whoever_has_opened_its_challenge() -> None:
         sealed = base64.b64decode(asked["challenge"])
         answer = unsealing.open_challenge(unsealing.join_key(fake.made.shares[0]), "n2", sealed)
         assert answer is not None
-        fields = {"server_id": "n2", "cluster_addr": "127.0.0.1:8211", "answer": base64.b64encode(answer).decode()}
+        proof = unsealing.prove(answer, unsealing.Petition("127.0.0.1:8211", b"", b"", is_voter=True))
+        fields = {"server_id": "n2", "cluster_addr": "127.0.0.1:8211", "answer": base64.b64encode(proof).decode()}
 
         ticket = data_of(await fake.write("sys/storage/raft/bootstrap/answer", fields, token=""))
 

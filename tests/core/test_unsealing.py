@@ -1,16 +1,19 @@
 """Shares and challenges, the pure part: what counts, what opens, what proves."""
 
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis.strategies import binary, integers, text
+from msgspec import structs
 
 from conclave.core import unsealing
 from conclave.core.errors import InvalidRequest
 from conclave.storage import shamir
 
 KEY = unsealing.join_key(b"k" * 32)
+PETITION = unsealing.Petition("127.0.0.1:8211", b"request", b"i" * 16, is_voter=True)
 
 
 @given(share=binary(min_size=16, max_size=64))
@@ -59,9 +62,11 @@ def test_whoever_holds_the_key_opens_the_challenge_and_proves_it(node_id: str, n
     answer = unsealing.open_challenge(KEY, node_id, challenge)
 
     assert answer is not None
-    assert unsealing.is_answer(KEY, node_id, answer, now_seconds=now)
-    assert unsealing.is_answer(KEY, node_id, answer, now_seconds=now + unsealing.CHALLENGE_SLOT_SECONDS)
-    assert not unsealing.is_answer(KEY, node_id, answer, now_seconds=now + 2 * unsealing.CHALLENGE_SLOT_SECONDS)
+    proof = unsealing.prove(answer, PETITION)
+    assert unsealing.is_proof(KEY, node_id, proof, PETITION, now_seconds=now)
+    assert unsealing.is_proof(KEY, node_id, proof, PETITION, now_seconds=now + unsealing.CHALLENGE_SLOT_SECONDS)
+    later = now + 2 * unsealing.CHALLENGE_SLOT_SECONDS
+    assert not unsealing.is_proof(KEY, node_id, proof, PETITION, now_seconds=later)
 
 
 def test_another_key_another_node_and_a_changed_challenge_open_nothing() -> None:
@@ -73,8 +78,31 @@ def test_another_key_another_node_and_a_changed_challenge_open_nothing() -> None
     assert unsealing.open_challenge(KEY, "n1", b"") is None
 
 
-def test_an_answer_is_one_nodes_own() -> None:
+def test_a_proof_is_one_nodes_own() -> None:
+    proof = unsealing.prove(unsealing.expected_answer(KEY, "n1", 0), PETITION)
+
+    assert not unsealing.is_proof(KEY, "n2", proof, PETITION, now_seconds=0)
+    assert not unsealing.is_proof(KEY, "n1", b"", PETITION, now_seconds=0)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"cluster_address": "10.6.6.6:8201"},
+        {"request_pem": b"of another key"},
+        {"incarnation": b"another directory"},
+        {"is_voter": False},
+    ],
+)
+def test_an_overheard_proof_is_good_for_nothing_else(changed: dict[str, Any]) -> None:
+    proof = unsealing.prove(unsealing.expected_answer(KEY, "n1", 0), PETITION)
+
+    other = structs.replace(PETITION, **changed)
+
+    assert not unsealing.is_proof(KEY, "n1", proof, other, now_seconds=0)
+
+
+def test_the_answer_itself_is_no_proof() -> None:
     answer = unsealing.expected_answer(KEY, "n1", 0)
 
-    assert not unsealing.is_answer(KEY, "n2", answer, now_seconds=0)
-    assert not unsealing.is_answer(KEY, "n1", b"", now_seconds=0)
+    assert not unsealing.is_proof(KEY, "n1", answer, PETITION, now_seconds=0)

@@ -1,7 +1,8 @@
 """Where audit records go: a file, or a socket. Opening and writing, nothing about what is written.
 
 A record is written before the answer that it is about leaves. A file gets it by one `write` to a descriptor opened for
-appending; a socket takes it into the kernel's buffer or the device has failed: nothing here ever waits for a reader.
+appending; a socket takes it into the kernel's buffer or the device has failed: nothing here ever waits for a reader, and
+for a connection hardly.
 
 A file device never writes into the server's own data directory, nor over a file that holds anything but an audit log:
 whoever may enable audit devices shall not be able to overwrite what the server's user can.
@@ -11,13 +12,18 @@ import contextlib
 import os
 import socket
 import stat
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
 from conclave.core.errors import InvalidRequest
 
-SOCKET_TIMEOUT_SECONDS: Final = 2.0
+SOCKET_TIMEOUT_SECONDS: Final = 0.15
+"""How long connecting may take. Everything else on this node waits meanwhile, heartbeats too; so less than a promise to a
+leader lasts."""
+RECONNECT_SECONDS: Final = 1.0
+"""How long an address is left alone at which nothing answered in time."""
 RECORD_STARTS: Final = (b'{"time":', b'{"request":', b'{"auth":')
 """How a line of an audit log begins."""
 _FILE_MODE: Final = 0o600
@@ -137,14 +143,24 @@ class FileDevice:
 class SocketDevice:
     """Sends to a TCP, UDP or Unix socket, and connects anew when that breaks.
 
+    Args:
+        address: "host:port", or a path.
+        kind: "tcp", "udp" or "unix".
+        prefix: what each line begins with.
+        clock: seconds, never going back.
+
     Raises:
         InvalidRequest: the address or its kind makes no sense, or nobody listens there.
     """
 
-    def __init__(self, address: str, kind: str, prefix: bytes = b"") -> None:
+    def __init__(
+        self, address: str, kind: str, prefix: bytes = b"", clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._address = address
         self._kind = kind
         self._prefix = prefix
+        self._clock = clock
+        self._left_alone_until = 0.0
         self._socket: socket.socket | None = None
         try:
             self.reopen()
@@ -154,11 +170,17 @@ class SocketDevice:
     def reopen(self) -> None:
         """See `Device`."""
         self.close()
-        self._socket = _connect(self._address, self._kind)
+        try:
+            self._socket = _connect(self._address, self._kind)
+        except TimeoutError:
+            self._left_alone_until = self._clock() + RECONNECT_SECONDS
+            raise
 
     def write(self, line: bytes) -> None:
         """See `Device`."""
         data = self._prefix + line
+        if self._socket is None and self._clock() < self._left_alone_until:
+            raise DeviceFailed("nobody answered at the audit socket's address a moment ago")
         for is_last in (False, True):
             try:
                 if self._socket is None:
@@ -169,7 +191,7 @@ class SocketDevice:
                 raise BlockingIOError  # half a line is lost for its reader: begin a new connection
             except OSError as error:
                 self.close()
-                if is_last:
+                if is_last or isinstance(error, TimeoutError):
                     raise DeviceFailed(
                         f"cannot send to the audit socket: {error.strerror or 'it is not read'}"
                     ) from error

@@ -275,7 +275,11 @@ class LmdbState:
         """See `StateStore`."""
         with self._guard:
             self._reader_count += 1
-        return _LmdbReader(self, self._env.read(), self._tables, self._meta)
+        try:
+            return _LmdbReader(self, self._env.read(), self._tables, self._meta)
+        except BaseException:
+            self._reader_closed()
+            raise
 
     @property
     def has_readers(self) -> bool:

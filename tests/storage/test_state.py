@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from conclave.storage.checksums import checksum
-from conclave.storage.errors import Corrupt
+from conclave.storage.environment import READERS_MAX
+from conclave.storage.errors import Corrupt, StorageError
 from conclave.storage.state import Applied, LmdbState, StateStore, decode_applied, encode_applied
 
 DIRECTORY = bytes(16)
@@ -13,6 +14,19 @@ DIRECTORY = bytes(16)
 
 def key(number: int, directory: bytes = DIRECTORY) -> bytes:
     return directory + number.to_bytes(16, "big")
+
+
+def test_a_reader_that_could_not_be_opened_holds_up_nothing(tmp_path: Path) -> None:
+    state = LmdbState(tmp_path / "state")
+    readers = [state.open_reader() for _ in range(READERS_MAX - 1)]  # the last one is the state's own
+
+    with pytest.raises(StorageError):
+        state.open_reader()
+    for reader in readers:
+        reader.close()
+
+    assert not state.has_readers
+    state.close()
 
 
 def test_a_new_state_holds_nothing(state: StateStore) -> None:

@@ -52,7 +52,7 @@ async def test_policies_are_filled_in_with_what_the_last_login_said() -> None:
             login = await _login(vault, role_id, secret["secret_id"])
             outcomes.append(await vault.read(f"secret/data/{team}", token=login.auth.client_token))
 
-        assert [type(outcome) for outcome in outcomes] == [NotFound, NotFound]  # nothing is there, and that may be known
+        assert [type(outcome) for outcome in outcomes] == [NotFound, NotFound]  # both may know that nothing is there
 
 
 @on_loop

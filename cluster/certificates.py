@@ -7,8 +7,8 @@ TLS 1.3 only and verified on both sides.
 The authority's private key is handed to the vault, which keeps it sealed; here it exists only while a certificate is
 signed. A node's own key and certificate lie in the clear in its data directory (0600), since a sealed node takes part.
 
-Validity is 10 years for both, and a node's certificate never outlives its authority: renewal does not exist yet, and a
-certificate that expires without a renewal would be an outage with a date. `days_left` is what a node watches.
+A member's certificate is valid for 30 days and renewed at half of that, the authority's for 10 years; when and how is in
+`renewal.py`. A member's never outlives its authority's.
 
 Algorithms: ECDSA on P-256 with SHA-256 (FIPS 186-5); X.509 as in RFC 5280.
 """
@@ -26,7 +26,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from conclave.cluster.errors import JoinRefused
 
-VALIDITY: Final = dt.timedelta(days=3650)
+AUTHORITY_VALIDITY: Final = dt.timedelta(days=3650)
+MEMBER_VALIDITY: Final = dt.timedelta(days=30)
 CLOCK_SKEW: Final = dt.timedelta(days=1)
 """How far back a certificate is valid, for a peer whose clock is behind."""
 SCHEME: Final = "conclave://"
@@ -46,9 +47,52 @@ def new_request(private_key_pem: bytes, node_id: str) -> bytes:
 def new_authority(cluster_id: str, now: dt.datetime) -> tuple[bytes, bytes]:
     """Return a new cluster authority: its certificate and its private key, PEM each."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = _name(f"Conclave cluster {cluster_id}")
+    return _authority_certificate(key, _name(f"Conclave cluster {cluster_id}"), now), _private_pem(key)
+
+
+def renewed_authority(authority_pem: bytes, authority_key_pem: bytes, now: dt.datetime) -> bytes:
+    """Return the authority's certificate, or in the second half of its life another one for the same key and name."""
+    authority = x509.load_pem_x509_certificate(authority_pem)
+    if not is_due(authority_pem, AUTHORITY_VALIDITY, now):
+        return authority_pem
+    return _authority_certificate(_load_key(authority_key_pem), authority.subject, now)
+
+
+def is_authority_key(authority_pem: bytes, authority_key_pem: bytes) -> bool:
+    """Tell whether a private key is the authority's."""
+    authority = x509.load_pem_x509_certificate(authority_pem)
+    return _load_public(authority) == _load_key(authority_key_pem).public_key()
+
+
+def is_due(certificate_pem: bytes, validity: dt.timedelta, now: dt.datetime) -> bool:
+    """Tell whether a certificate has less than half of `validity` left, or is valid for longer than any is made now."""
+    left = x509.load_pem_x509_certificate(certificate_pem).not_valid_after_utc - now
+    return left < validity / 2 or left > validity + CLOCK_SKEW
+
+
+def check_issued(
+    certificate_pem: bytes, private_key_pem: bytes, authority_pem: bytes, *, known_authority_pem: bytes
+) -> None:
+    """See that a certificate is for this key, and by the authority that is known.
+
+    Raises:
+        ValueError: it is not.
+    """
+    certificate, authority = (x509.load_pem_x509_certificate(pem) for pem in (certificate_pem, authority_pem))
+    known = x509.load_pem_x509_certificate(known_authority_pem)
+    if certificate.public_key() != _load_key(private_key_pem).public_key():
+        raise ValueError("the certificate is for another key")
+    if authority.public_key() != known.public_key() or authority.subject != known.subject:
+        raise ValueError("the certificate is by another authority")
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (TypeError, InvalidSignature) as error:
+        raise ValueError("the certificate is not signed by its authority") from error
+
+
+def _authority_certificate(key: ec.EllipticCurvePrivateKey, name: x509.Name, now: dt.datetime) -> bytes:
     certificate = (
-        _builder(now, now + VALIDITY)
+        _builder(now, now + AUTHORITY_VALIDITY)
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
@@ -57,7 +101,7 @@ def new_authority(cluster_id: str, now: dt.datetime) -> tuple[bytes, bytes]:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    return certificate.public_bytes(serialization.Encoding.PEM), _private_pem(key)
+    return certificate.public_bytes(serialization.Encoding.PEM)
 
 
 def sign_request(
@@ -69,8 +113,9 @@ def sign_request(
     authority_pem: bytes,
     authority_key_pem: bytes,
     now: dt.datetime,
+    validity: dt.timedelta = MEMBER_VALIDITY,
 ) -> bytes:
-    """Sign a new member's request; of what it asks for only its public key is taken over.
+    """Sign a member's request; of what it asks for only its public key is taken over.
 
     Returns:
         the certificate, PEM.
@@ -88,7 +133,7 @@ def sign_request(
         raise JoinRefused("the certificate request must be signed by its own P-256 key")
     authority = x509.load_pem_x509_certificate(authority_pem)
     certificate = (
-        _builder(now, min(now + VALIDITY, authority.not_valid_after_utc))
+        _builder(now, min(now + validity, authority.not_valid_after_utc))
         .subject_name(_name(node_id))
         .issuer_name(authority.subject)
         .public_key(key)
@@ -152,13 +197,22 @@ def _context(side: int, certificate_pem: bytes, private_key_pem: bytes, authorit
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED
+    load_into(context, certificate_pem=certificate_pem, private_key_pem=private_key_pem, authority_pem=authority_pem)
+    return context
+
+
+def load_into(context: ssl.SSLContext, *, certificate_pem: bytes, private_key_pem: bytes, authority_pem: bytes) -> None:
+    """Let a context use this certificate from its next handshake on.
+
+    Raises:
+        ssl.SSLError: certificate and key do not fit.
+    """
     context.load_verify_locations(cadata=authority_pem.decode())
     # OpenSSL reads a key from a file only. This one is 0600 and gone before anything else happens.
     with tempfile.NamedTemporaryFile(prefix="conclave-", suffix=".pem") as file:
         file.write(private_key_pem + certificate_pem)
         file.flush()
         context.load_cert_chain(file.name)
-    return context
 
 
 def _builder(now: dt.datetime, until: dt.datetime) -> x509.CertificateBuilder:

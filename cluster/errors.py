@@ -30,7 +30,7 @@ class Removed(ClusterError):
 
 
 class RemovalRefused(ClusterError):
-    """This member cannot be removed; the text says why, and nothing was changed."""
+    """This member cannot be removed, or lose its vote; the text says why, and nothing was changed."""
 
 
 class WrongDirectory(ClusterError):

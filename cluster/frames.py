@@ -66,7 +66,9 @@ class Service(IntEnum):
     """Who is asked by a FORWARD frame."""
 
     APPLICATION = 0
-    MEMBERSHIP = 1
+    MEMBERSHIP = 1  # "remove me"
+    DEMOTION = 2  # "take my vote"
+    CERTIFICATE = 3  # "sign my next certificate"
 
 
 class Hello(Struct, array_like=True, frozen=True):

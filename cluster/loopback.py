@@ -97,6 +97,9 @@ class LoopbackTransport:
         if other is not None and other.receiver is not None and not self._network.is_cut(self.local.raft_id, peer):
             asyncio.get_running_loop().call_soon(other.hear_refusal, self.local.raft_id, refusal, text)
 
+    def renew(self, *, certificate_pem: bytes, private_key_pem: bytes, authority_pem: bytes) -> None:
+        """See `Transport`. Nobody asks for a certificate here."""
+
     async def close(self) -> None:
         """See `Transport`."""
         self._network.detach(self)

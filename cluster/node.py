@@ -24,6 +24,7 @@ from typing import Final, TypeVar
 from msgspec import Struct, structs
 
 from conclave.cluster.certificates import (
+    MEMBER_VALIDITY,
     client_context,
     days_left,
     new_authority,
@@ -62,7 +63,6 @@ log = logging.getLogger(__name__)
 FOUNDING_SECONDS_MAX: Final = 10.0
 WRITE_SECONDS_MAX: Final = 30.0
 """How long the disk may take to store who this node is."""
-CERTIFICATE_DAYS_MIN: Final = 60
 FOUNDING_TERM: Final = 1
 NO_HARD_STATE: Final = (0, 0, 0)
 
@@ -77,13 +77,20 @@ class NodeSettings(Struct, frozen=True):
 
     Attributes:
         performance_multiplier: scales every duration of consensus; 1.0 to 10.0 in Vault's terms, less in tests.
-        autopilot: how members are judged and promoted.
+        autopilot: how members are judged and promoted, until the vault says otherwise.
         trailing_entries: how many entries the log keeps for peers that were away.
+        certificate_seconds: how long members' certificates are valid; whole seconds.
     """
 
     performance_multiplier: float = 1.0
     autopilot: AutopilotRules = AutopilotRules()
     trailing_entries: int = TRAILING_ENTRIES
+    certificate_seconds: float = MEMBER_VALIDITY.total_seconds()
+
+    @property
+    def certificate_validity(self) -> dt.timedelta:
+        """How long members' certificates are valid."""
+        return dt.timedelta(seconds=self.certificate_seconds)
 
 
 class Node:
@@ -117,6 +124,8 @@ class Node:
         self._machine = machine
         self._connect = connect
         self._settings = settings
+        self._rules = settings.autopilot
+        self._authority_key: Callable[[], bytes | None] = lambda: None
         self._timing = Timing(settings.performance_multiplier)
         self._use_threads = use_threads
         self._executor: ThreadPoolExecutor | None = None
@@ -174,7 +183,7 @@ class Node:
             part = Participation(
                 identity,
                 timing=self._timing,
-                rules=self._settings.autopilot,
+                rules=self._rules,
                 trailing_entries=self._settings.trailing_entries,
                 transport=transport,
                 log=self._log,
@@ -184,6 +193,8 @@ class Node:
                 run_in_thread=self._run_in_thread,
                 announcement=lambda: self._announce,
                 answer=self._answer,
+                authority_key=lambda: self._authority_key(),  # noqa: PLW0108  # it may be lent later
+                validity=self._settings.certificate_validity,
             )
         except CorruptLog as error:
             # It stays up to say so: an operator decides what becomes of its disk.
@@ -193,9 +204,8 @@ class Node:
             return
         self._part = part
         await part.start()
-        days = days_left(identity.certificate_pem, dt.datetime.now(dt.UTC))
-        if days < CERTIFICATE_DAYS_MIN:
-            log.warning("the certificate of this node expires soon; let it join anew", extra={"days": days})
+        if days_left(identity.certificate_pem, dt.datetime.now(dt.UTC)) < 0:
+            log.warning("this node was away until its certificate expired; it takes part again once it is unsealed")
 
     async def stop(self, *, hand_over: bool = True) -> None:
         """End: hand leadership over first if there is somebody to take it, then close connections and threads."""
@@ -322,6 +332,7 @@ class Node:
             authority_pem=authority_pem,
             authority_key_pem=authority_key_pem,
             now=now,
+            validity=self._settings.certificate_validity,
         )
         announce = self._announce
         member = Member(raft_id, self._node_id, announce.cluster_address, announce.api_address, detached.incarnation)
@@ -411,6 +422,24 @@ class Node:
     async def remove(self, node_id: str) -> bool:
         """See `replica.Membership`."""
         return await self._taking_part().remove(node_id)
+
+    async def promote(self, node_id: str) -> bool:
+        """See `replica.Membership`."""
+        return await self._taking_part().members.promote(node_id)
+
+    async def demote(self, node_id: str) -> bool:
+        """See `replica.Membership`."""
+        return await self._taking_part().demote(node_id)
+
+    def judge_by(self, rules: AutopilotRules) -> None:
+        """See `replica.Membership`."""
+        self._rules = rules
+        if self._part is not None:
+            self._part.roster.rules = rules
+
+    def lend_authority(self, key_pem: Callable[[], bytes | None]) -> None:
+        """See `replica.Membership`."""
+        self._authority_key = key_pem
 
     async def step_down(self) -> None:
         """See `replica.Membership`."""

@@ -10,6 +10,7 @@ is in its own file; `node.py` says what all of this is to the rooms above.
 
 import asyncio
 import contextlib
+import datetime as dt
 import logging
 import os
 import random
@@ -22,12 +23,13 @@ from conclave.cluster.asking import Asks
 from conclave.cluster.driver import Driver
 from conclave.cluster.errors import NoQuorum, NotLeader, Unreachable
 from conclave.cluster.frames import Announce, ChunkRequest, Lane, Service
-from conclave.cluster.installing import install
+from conclave.cluster.installing import install, written
 from conclave.cluster.links import Handler, Links
 from conclave.cluster.members import Members
 from conclave.cluster.membership import Identity, MembershipRecord, decode_record, encode_identity
 from conclave.cluster.persistence import SaveIdentity, Writer
 from conclave.cluster.raft import AppendJob
+from conclave.cluster.renewal import Issued, Renewal
 from conclave.cluster.replica import AutopilotRules, Standing, StateMachine
 from conclave.cluster.roster import Roster
 from conclave.cluster.timing import Ticker, Timing, boot_seconds
@@ -60,6 +62,8 @@ class Participation:
         run_in_thread: runs what waits for the disk.
         announcement: what this node says about itself: id, addresses, version, whether it is sealed.
         answer: answers questions for the vault.
+        authority_key: the cluster authority's private key, PEM; None while this node is sealed.
+        validity: of members' certificates.
 
     Raises:
         CorruptLog: log and state do not fit each other; nothing has been started.
@@ -80,6 +84,8 @@ class Participation:
         run_in_thread: RunInThread,
         announcement: Callable[[], Announce],
         answer: Handler,
+        authority_key: Callable[[], bytes | None],
+        validity: dt.timedelta,
     ) -> None:
         self.identity = identity
         self.transport = transport
@@ -117,16 +123,32 @@ class Participation:
             asks=self.asks,
             sender=self.sender,
             receiver=self.receiver,
-            handlers={Service.APPLICATION: answer, Service.MEMBERSHIP: self._answer_removal},
+            handlers={
+                Service.APPLICATION: answer,
+                Service.MEMBERSHIP: self._answer_removal,
+                Service.DEMOTION: self._answer_demotion,
+                Service.CERTIFICATE: lambda body, asker: self._renewal.answer(body, asker),  # noqa: PLW0108  # made below
+            },
             announcement=self.announcement,
             clock=self._clock,
         )
-        self.members = Members(identity, self.driver, self.roster)
+        self.members = Members(lambda: self.identity, self.driver, self.roster, validity=validity, clock=self._clock)
+        self._renewal = Renewal(
+            lambda: self.identity,
+            record=lambda: self.driver.record,
+            authority_key=authority_key,
+            ask=lambda body, seconds: self.ask(Service.CERTIFICATE, body, timeout_seconds=seconds),
+            adopt=self._adopt,
+            validity=validity,
+            clock=self._clock,
+            utc_now=lambda: dt.datetime.now(dt.UTC),
+        )
         self._ticker = Ticker(timing.tick_seconds, self.driver.tick, self._clock)
         self._upkeep = Upkeep(
             driver=self.driver,
             links=self.links,
             members=self.members,
+            renewal=self._renewal,
             roster=self.roster,
             sender=self.sender,
             writer=writer,
@@ -199,25 +221,43 @@ class Participation:
 
     async def remove(self, node_id: str) -> bool:
         """Remove a member. If it is this node, the next leader does it."""
+        if not self._is_for_next_leader(node_id):
+            return await self.members.remove(node_id)
+        self.members.check_is_dispensable(node_id, "be removed")
+        await self._have_done(Service.MEMBERSHIP, node_id)
+        return True
+
+    async def demote(self, node_id: str) -> bool:
+        """Take a member's vote. If it is this node, the next leader does it."""
+        if not self._is_for_next_leader(node_id):
+            return await self.members.demote(node_id)
+        self.members.check_is_dispensable(node_id, "lose its vote")
+        await self._have_done(Service.DEMOTION, node_id)
+        return True
+
+    def _is_for_next_leader(self, node_id: str) -> bool:
         member = self.driver.record.named(node_id)
         if member is None or member.raft_id != self.identity.raft_id or self.driver.is_only_voter:
-            return await self.members.remove(node_id)
+            return False
         if not self.driver.is_leader:
             raise NotLeader("this node does not lead")
+        return True
+
+    async def _have_done(self, service: Service, node_id: str) -> None:
+        """Hand leadership over, and have the next leader change what this node is."""
         await self.step_down()
         try:
             async with asyncio.timeout(MEMBERSHIP_SECONDS_MAX):
-                await self._have_removed(node_id)
+                await self._ask_next_leader(service, node_id)
         except TimeoutError:
-            raise NoQuorum("the next leader has not confirmed the removal in time; it may still happen") from None
-        return True
+            raise NoQuorum("the next leader has not confirmed the change in time; it may still happen") from None
 
-    async def _have_removed(self, node_id: str) -> None:
+    async def _ask_next_leader(self, service: Service, node_id: str) -> None:
         # The next leader answers nothing before it has applied everything; and its answer may come too late, when this
         # node has been told already what it is. Asking again is safe.
         while self.driver.standing is not Standing.REMOVED:
             with contextlib.suppress(NotLeader, Unreachable):
-                await self.ask(Service.MEMBERSHIP, node_id.encode(), timeout_seconds=MEMBERSHIP_SECONDS_MAX)
+                await self.ask(service, node_id.encode(), timeout_seconds=MEMBERSHIP_SECONDS_MAX)
                 return
             await asyncio.sleep(MEMBERSHIP_RETRY_SECONDS)
 
@@ -225,6 +265,12 @@ class Participation:
         """Remove a node that has handed leadership over; only itself."""
         if body.decode() == asker:
             await self.members.remove(asker)
+        return b""
+
+    async def _answer_demotion(self, body: bytes, asker: str) -> bytes:
+        """Take the vote of a node that has handed leadership over; only its own."""
+        if body.decode() == asker:
+            await self.members.demote(asker)
         return b""
 
     async def ask(self, service: Service, body: bytes, *, timeout_seconds: float) -> bytes:
@@ -263,6 +309,21 @@ class Participation:
     def snapshot_received(self, job: AppendJob, source: int) -> None:
         """See `driver.Observer`."""
         self._install_task = asyncio.get_running_loop().create_task(self._install(job, source), name="install snapshot")
+
+    # -- certificate --
+
+    async def _adopt(self, issued: Issued, private_key_pem: bytes) -> None:
+        """Keep a new certificate, then use it: what is used must be there after a restart."""
+        if self._install_task is not None and not self._install_task.done():
+            return  # its intent is in the identity record, and nothing else may be written there; renewal comes again
+        changed = {
+            "certificate_pem": issued.certificate_pem,
+            "private_key_pem": private_key_pem,
+            "authority_pem": issued.authority_pem,
+        }
+        self.identity = structs.replace(self.identity, **changed)
+        await written(self._writer, SaveIdentity(encode_identity(self.identity)))
+        self.transport.renew(**changed)
 
     # -- snapshots --
 

@@ -41,10 +41,11 @@ class Peer(Struct, frozen=True):
     last_contact_seconds: float | None = None  # since this node heard of it; None: never; 0.0 for itself
     is_healthy: bool = False
     stable_since_ns: int | None = None  # wall clock; since when its health has not changed, as far as the leader knows
+    may_vote: bool = True  # False: stays without a vote until an operator promotes it
 
 
-class AutopilotRules(Struct, frozen=True):
-    """By what a leader judges and promotes members; names and defaults as in Vault."""
+class AutopilotRules(Struct, array_like=True, frozen=True):
+    """By what a leader judges and promotes members; names and defaults as in Vault. Stored: new fields come last."""
 
     cleanup_dead_servers: bool = False
     dead_server_last_contact_threshold_seconds: float = 24 * 3600.0
@@ -177,7 +178,7 @@ class JoinTicket(Struct, frozen=True):
 
 
 class Membership(Protocol):
-    """Changing who belongs to the cluster; all but `peers`, `join_request` and `join` work on the leader only."""
+    """Changing who belongs to the cluster; what changes it works on the leader only."""
 
     def peers(self) -> Sequence[Peer]:
         """Return every member, this node included, in order of node id."""
@@ -218,6 +219,25 @@ class Membership(Protocol):
 
     async def remove(self, node_id: str) -> bool:
         """Remove a member (handing leadership over first if it is this node); False if there is none of that name."""
+
+    async def promote(self, node_id: str) -> bool:
+        """Let a member vote: now if it has caught up, else as soon as it has; False if there is none of that name."""
+
+    async def demote(self, node_id: str) -> bool:
+        """Take a member's vote until it is promoted again (handing leadership over first if it is this node).
+
+        Returns:
+            False if there is none of that name.
+
+        Raises:
+            RemovalRefused: without its vote no majority would be left that can be reached.
+        """
+
+    def judge_by(self, rules: AutopilotRules) -> None:
+        """Judge, promote and clean up members by these rules from now on, whenever this node leads."""
+
+    def lend_authority(self, key_pem: Callable[[], bytes | None]) -> None:
+        """Say how the cluster CA's private key is had while a certificate is signed; it gives None while sealed."""
 
     async def step_down(self) -> None:
         """Hand leadership to the best peer that is not sealed; give it up if none can take it."""

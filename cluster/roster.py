@@ -5,11 +5,15 @@ From the two come the answers for operators (`peers`), for autopilot (`observati
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from conclave.cluster.autopilot import Observation, is_healthy
 from conclave.cluster.frames import Announce
 from conclave.cluster.membership import Member, MembershipRecord
 from conclave.cluster.replica import AutopilotRules, Peer
+
+WATCH_GAP_SECONDS_MAX: Final = 5.0
+"""A leader that has looked away for longer (it was suspended, say) counts everybody's silence anew."""
 
 
 class _Known:
@@ -39,6 +43,8 @@ class Roster:
         self.rules = rules
         self.record = MembershipRecord()
         self._known: dict[int, _Known] = {}
+        self._watching_since: float | None = None
+        self._watched_at = 0.0
 
     def set_record(self, record: MembershipRecord) -> None:
         """Take in who is a member now; what was heard of others is forgotten."""
@@ -80,6 +86,29 @@ class Roster:
                 known.healthy_since = now
                 known.stable_since_ns = wall_clock_ns
 
+    def watch(self, now: float, *, leads: bool) -> None:
+        """Note that this node looks at the members, several times a second; what counts as silence begins with leading."""
+        if not leads:
+            self._watching_since = None
+        elif self._watching_since is None or now - self._watched_at > WATCH_GAP_SECONDS_MAX:
+            self._watching_since = now
+        self._watched_at = now
+
+    def _silent_seconds(self, known: _Known, now: float) -> float:
+        if self._watching_since is None:
+            return 0.0
+        last = known.heard_at if known.heard_at is not None else known.healthy_since
+        return max(0.0, now - max(last, self._watching_since))
+
+    def reachable(self, now: float) -> list[int]:
+        """Return the members, this node included, that were heard of within the time after which one is not healthy."""
+        seconds_max = self.rules.last_contact_threshold_seconds
+        return [
+            raft_id
+            for raft_id, known in self._known.items()
+            if raft_id == self.raft_id or (known.heard_at is not None and now - known.heard_at <= seconds_max)
+        ]
+
     def observations(self, now: float) -> list[Observation]:
         """Return what autopilot judges by, as of the last `assess`."""
         return [
@@ -90,6 +119,7 @@ class Roster:
                 match=known.match,
                 last_contact_seconds=None if known.heard_at is None else now - known.heard_at,
                 healthy_seconds=now - known.healthy_since if known.is_healthy else 0.0,
+                silent_seconds=self._silent_seconds(known, now),
             )
             for member in self.record.members
             for known in (self._known[member.raft_id],)
@@ -163,4 +193,5 @@ class Roster:
             last_contact_seconds=0.0 if member.raft_id == self.raft_id else contact,
             is_healthy=known.is_healthy,
             stable_since_ns=known.stable_since_ns,
+            may_vote=member.may_vote,
         )

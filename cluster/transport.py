@@ -26,7 +26,7 @@ from typing import Final, Protocol, cast
 
 from msgspec import Struct
 
-from conclave.cluster.certificates import peer_identity
+from conclave.cluster.certificates import load_into, peer_identity
 from conclave.cluster.frames import (
     BULK_BYTES_MAX,
     CONTROL_BYTES_MAX,
@@ -120,6 +120,9 @@ class Transport(Protocol):
 
     def refuse(self, peer: int, refusal: Refusal, text: str) -> None:
         """Tell a peer, as far as it is connected, that it is not talked to any more, and close its connections."""
+
+    def renew(self, *, certificate_pem: bytes, private_key_pem: bytes, authority_pem: bytes) -> None:
+        """Use this certificate on every connection that begins from now on."""
 
     async def close(self) -> None:
         """Close every connection, after what has been written to it is sent as far as it can be."""
@@ -376,6 +379,13 @@ class TlsTransport:
         """See `Transport`."""
         for connection in [connection for connection in self.inbound if connection.peer == peer]:
             connection.refuse(refusal, text)
+
+    def renew(self, *, certificate_pem: bytes, private_key_pem: bytes, authority_pem: bytes) -> None:
+        """See `Transport`."""
+        for context in (self._server_context, self._client_context):
+            load_into(
+                context, certificate_pem=certificate_pem, private_key_pem=private_key_pem, authority_pem=authority_pem
+            )
 
     def opened(self, connection: _Outbound) -> None:
         """Hear that a dialed connection is greeted."""

@@ -1,8 +1,8 @@
 """What a node does without being asked, a few times a second: none of it is on the way of any request.
 
-Every node: announce itself, cut its log, drop snapshots that nobody takes. A leader besides: judge its members, promote
-learners, record new addresses, offer a snapshot anew if its taker went silent, and, while it is sealed, hand over to
-somebody who is not.
+Every node: announce itself, cut its log, drop snapshots that nobody takes, renew its certificate. A leader besides: judge
+its members, promote learners, remove the dead if it may, record new addresses, offer a snapshot anew if its taker went
+silent, and, while it is sealed, hand over to somebody who is not.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from conclave.cluster.frames import Announce
 from conclave.cluster.links import Links
 from conclave.cluster.members import Members
 from conclave.cluster.persistence import Compact, Writer
+from conclave.cluster.renewal import Renewal
 from conclave.cluster.replica import Standing, StateMachine
 from conclave.cluster.roster import Roster
 from conclave.cluster.transfer import SnapshotSender
@@ -43,6 +44,7 @@ class Upkeep:
         driver: Driver,
         links: Links,
         members: Members,
+        renewal: Renewal,
         roster: Roster,
         sender: SnapshotSender,
         writer: Writer,
@@ -55,6 +57,7 @@ class Upkeep:
         self._driver = driver
         self._links = links
         self._members = members
+        self._renewal = renewal
         self._roster = roster
         self._sender = sender
         self._writer = writer
@@ -74,6 +77,7 @@ class Upkeep:
             loop.create_task(self._repeat(ROUND_SECONDS, self._look_after_leadership), name="leadership upkeep"),
             loop.create_task(self._repeat(ROUND_SECONDS, self._look_after_members), name="membership upkeep"),
             loop.create_task(self._repeat(SLOW_ROUND_SECONDS, self._look_after_log), name="log upkeep"),
+            loop.create_task(self._repeat(SLOW_ROUND_SECONDS, self._renewal.attempt), name="certificate upkeep"),
         ]
 
     async def stop(self) -> None:
@@ -98,6 +102,7 @@ class Upkeep:
         now = self._clock()
         matches = self._driver.matches()
         self._roster.announced(self._roster.raft_id, self._announcement())
+        self._roster.watch(now, leads=self._driver.standing is Standing.LEADER)
         self._roster.assess(matches, self._driver.commit_index, now=now, wall_clock_ns=time.time_ns())
         if not self._driver.is_leader:
             return
@@ -119,7 +124,8 @@ class Upkeep:
 
     async def _look_after_members(self) -> None:
         if self._driver.standing is Standing.LEADER:
-            await self._members.promote(self._clock())
+            await self._members.promote_chosen(self._clock())
+            await self._members.remove_dead(self._clock())
             await self._members.correct_addresses()
 
     # -- the log --

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from conclave.cluster.errors import NoQuorum, NotLeader, Overloaded, Unreachable
-from conclave.cluster.replica import JoinRequest, JoinTicket, Peer, Standing, StateMachine, Ticket
+from conclave.cluster.replica import AutopilotRules, JoinRequest, JoinTicket, Peer, Standing, StateMachine, Ticket
 from conclave.core.acl import Acl
 from conclave.core.contract import Engine, MountInfo, Operation, Request, Response, TokenView
 from conclave.core.lifecycle import Allowances, Initialized, Lifecycle, NodeInfo
@@ -79,6 +79,9 @@ class FakeReplica:
         self.announced: dict[str, Any] = {}
         self.barriers = 0
         self.admitted: list[str] = []
+        self.non_voters: set[str] = set()
+        self.rules = AutopilotRules()
+        self.authority_key: Callable[[], bytes | None] = lambda: None
         self.loses_answers = False
         self.broken = asyncio.Event()  # set: whoever waits for an answer of this node learns that there will be none
         self.asked: list[asyncio.Future[bytes]] = []
@@ -187,7 +190,8 @@ class FakeReplica:
                 raft_id=number + 1,
                 cluster_address=f"127.0.0.1:{8201 + number}",
                 api_address=f"http://127.0.0.1:{8200 + number}",
-                is_voter=True,
+                is_voter=name not in self.non_voters,
+                may_vote=name not in self.non_voters,
                 is_leader=self.network[name].standing is Standing.LEADER,
                 is_healthy=True,
                 last_contact_seconds=0.0,
@@ -231,6 +235,21 @@ class FakeReplica:
 
     async def remove(self, node_id: str) -> bool:
         return self.network.pop(node_id, None) is not None
+
+    async def promote(self, node_id: str) -> bool:
+        self.non_voters.discard(node_id)
+        return node_id in self.network
+
+    async def demote(self, node_id: str) -> bool:
+        if node_id in self.network:
+            self.non_voters.add(node_id)
+        return node_id in self.network
+
+    def judge_by(self, rules: AutopilotRules) -> None:
+        self.rules = rules
+
+    def lend_authority(self, key_pem: Callable[[], bytes | None]) -> None:
+        self.authority_key = key_pem
 
     async def step_down(self) -> None:
         self.follow()

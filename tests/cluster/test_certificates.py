@@ -8,12 +8,17 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from conclave.cluster.certificates import (
-    VALIDITY,
+    AUTHORITY_VALIDITY,
+    MEMBER_VALIDITY,
+    check_issued,
     days_left,
+    is_authority_key,
+    is_due,
     member_uri,
     new_authority,
     new_private_key,
     new_request,
+    renewed_authority,
     sign_request,
 )
 from conclave.cluster.errors import JoinRefused
@@ -55,7 +60,7 @@ def test_a_member_s_certificate_cannot_sign_others() -> None:
 
 
 def test_a_certificate_never_outlives_its_authority() -> None:
-    late = NOW + VALIDITY - dt.timedelta(days=3)
+    late = NOW + AUTHORITY_VALIDITY - dt.timedelta(days=3)
 
     certificate = sign(new_request(new_private_key(), "n1"), late)
 
@@ -63,7 +68,7 @@ def test_a_certificate_never_outlives_its_authority() -> None:
 
 
 def test_days_left_are_negative_after_the_end() -> None:
-    assert days_left(AUTHORITY, NOW + VALIDITY + dt.timedelta(days=1)) == -1
+    assert days_left(AUTHORITY, NOW + AUTHORITY_VALIDITY + dt.timedelta(days=1)) == -1
 
 
 def test_a_name_in_the_request_does_not_matter() -> None:
@@ -93,3 +98,47 @@ def test_a_request_that_another_key_signed_is_refused() -> None:
 
     with pytest.raises(JoinRefused):
         sign(forged)
+
+
+@pytest.mark.parametrize(("days", "expected"), [(0, False), (14, False), (16, True), (31, True)])
+def test_a_certificate_is_renewed_from_half_of_its_life_on(days: int, expected: bool) -> None:
+    certificate = sign(new_request(new_private_key(), "n1"))
+
+    assert is_due(certificate, MEMBER_VALIDITY, NOW + dt.timedelta(days=days)) is expected
+
+
+def test_a_certificate_that_is_valid_for_longer_than_any_is_made_now_is_renewed() -> None:
+    certificate = sign(new_request(new_private_key(), "n1"))
+
+    assert is_due(certificate, dt.timedelta(days=7), NOW)
+
+
+def test_the_authority_s_certificate_is_renewed_for_the_same_key_and_name() -> None:
+    assert renewed_authority(AUTHORITY, AUTHORITY_KEY, NOW) == AUTHORITY
+    late = NOW + AUTHORITY_VALIDITY - dt.timedelta(days=9)
+
+    renewed = renewed_authority(AUTHORITY, AUTHORITY_KEY, late)
+
+    assert days_left(renewed, late) == AUTHORITY_VALIDITY.days
+    certificate = x509.load_pem_x509_certificate(sign(new_request(new_private_key(), "n1")))
+    certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(renewed))
+
+
+def test_the_authority_s_key_is_known_from_another() -> None:
+    assert is_authority_key(AUTHORITY, AUTHORITY_KEY)
+    assert not is_authority_key(AUTHORITY, new_private_key())
+
+
+def test_a_certificate_is_taken_only_for_the_own_key_and_from_the_known_authority() -> None:
+    key = new_private_key()
+    certificate = sign(new_request(key, "n1"))
+    other_authority, _ = new_authority("c", NOW)
+
+    check_issued(certificate, key, AUTHORITY, known_authority_pem=AUTHORITY)
+
+    with pytest.raises(ValueError, match="another key"):
+        check_issued(certificate, new_private_key(), AUTHORITY, known_authority_pem=AUTHORITY)
+    with pytest.raises(ValueError, match="another authority"):
+        check_issued(certificate, key, other_authority, known_authority_pem=AUTHORITY)
+    with pytest.raises(ValueError, match="not signed"):
+        check_issued(certificate, key, other_authority, known_authority_pem=other_authority)

@@ -1,4 +1,4 @@
-"""Joining, promotion, removal and new addresses, between real nodes."""
+"""Joining, promotion, demotion, removal and new addresses, between real nodes."""
 
 import asyncio
 
@@ -7,8 +7,8 @@ import pytest
 from conclave.cluster.errors import JoinRefused, NotLeader, RemovalRefused
 from conclave.cluster.frames import Refusal
 from conclave.cluster.membership import decode_identity
-from conclave.cluster.replica import Standing
-from tests.cluster.cluster_of_nodes import Cluster, commit, commit_somewhere, is_settled, join, until
+from conclave.cluster.replica import AutopilotRules, Peer, Standing
+from tests.cluster.cluster_of_nodes import Cluster, Member, commit, commit_somewhere, is_settled, join, until
 
 
 def test_a_new_node_starts_detached_and_joins_as_a_learner() -> None:
@@ -262,3 +262,115 @@ def test_a_refusal_other_than_removal_changes_nothing() -> None:
         await cluster.stop()
 
     asyncio.run(play())
+
+
+def test_a_member_that_joined_without_a_vote_gets_one_when_it_is_promoted() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        await cluster.add(cluster.member("d"), is_voter=False)
+        await commit(cluster.leader, b"one")
+        await until(lambda: cluster.members[3].machine.datas == [b"one"])
+        assert is_settled(cluster.leader, 3)
+
+        assert await cluster.leader.node.promote("d")
+
+        await until(lambda: all(is_settled(m, 4) for m in cluster.members))
+        assert not await cluster.leader.node.promote("nobody")
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_a_demoted_member_keeps_up_without_a_vote_until_it_is_promoted_again() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c", "d")
+        demoted = cluster.followers[0]
+
+        assert await cluster.leader.node.demote(demoted.name)
+
+        await until(lambda: all(is_settled(m, 3) for m in cluster.members))
+        await commit(cluster.leader, b"one")
+        await until(lambda: demoted.machine.datas == [b"one"])
+        (peer,) = [peer for peer in cluster.leader.node.peers() if peer.node_id == demoted.name]
+        assert not peer.may_vote
+        await cluster.leader.node.promote(demoted.name)
+        await until(lambda: all(is_settled(m, 4) for m in cluster.members))
+        assert not await cluster.leader.node.demote("nobody")
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_a_leader_that_is_to_lose_its_vote_hands_over_first() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        old = cluster.leader
+
+        assert await old.node.demote(old.name)
+
+        await until(lambda: all(is_settled(m, 2) for m in cluster.members))
+        leader = await commit_somewhere(cluster, b"after")
+        assert leader is not old
+        await until(lambda: old.machine.datas == [b"after"])
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_the_only_voter_keeps_its_vote() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a")
+
+        with pytest.raises(RemovalRefused):
+            await cluster.leader.node.demote("a")
+
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_no_voter_goes_without_which_no_majority_can_be_reached() -> None:
+    async def play() -> None:
+        rules = AutopilotRules(last_contact_threshold_seconds=0.1, server_stabilization_time_seconds=0.0)
+        cluster = await Cluster().found("a", "b", "c")
+        leader, (dead, alive) = cluster.leader, cluster.followers
+        leader.node.judge_by(rules)
+        await dead.node.stop()
+        await until(lambda: not _peer(leader, dead.name).is_healthy)
+
+        with pytest.raises(RemovalRefused, match="no majority"):
+            await leader.node.remove(alive.name)
+        with pytest.raises(RemovalRefused, match="no majority"):
+            await leader.node.demote(alive.name)
+
+        assert await leader.node.remove(dead.name)
+        await commit(leader, b"after")
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_a_dead_voter_is_removed_by_itself_if_that_is_wanted() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c", "d")
+        dead = cluster.followers[0]
+        await dead.node.stop()
+        leader = cluster.leader
+
+        leader.node.judge_by(
+            AutopilotRules(
+                cleanup_dead_servers=True,
+                dead_server_last_contact_threshold_seconds=0.5,
+                server_stabilization_time_seconds=0.0,
+            )
+        )
+
+        await until(lambda: dead.name not in {peer.node_id for peer in leader.node.peers()})
+        assert len(leader.node.peers()) == 3
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def _peer(member: Member, name: str) -> Peer:
+    return next(peer for peer in member.node.peers() if peer.node_id == name)

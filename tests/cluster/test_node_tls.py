@@ -5,10 +5,12 @@ import socket
 
 from conclave.cluster.certificates import client_context, server_context
 from conclave.cluster.membership import Identity
-from conclave.cluster.node import TransportFactory
+from conclave.cluster.node import NodeSettings, TransportFactory
 from conclave.cluster.replica import Standing
 from conclave.cluster.transport import Local, TlsTransport, Transport, listen
-from tests.cluster.cluster_of_nodes import Cluster, Member, commit, commit_somewhere, is_settled, until
+from conclave.storage.log import LogStore
+from conclave.storage.state import StateStore
+from tests.cluster.cluster_of_nodes import SETTINGS, Cluster, Member, commit, commit_somewhere, is_settled, until
 
 
 def over(listener: socket.socket) -> TransportFactory:
@@ -27,15 +29,18 @@ def over(listener: socket.socket) -> TransportFactory:
     return connect
 
 
-def member_over_tls(name: str) -> Member:
+def member_over_tls(
+    name: str, settings: NodeSettings = SETTINGS, *, log: LogStore | None = None, state: StateStore | None = None
+) -> Member:
     listener = listen(("127.0.0.1", 0))
-    return Member(name, listener.getsockname()[1], over(listener))
+    port = listener.getsockname()[1]
+    return Member(name, port, over(listener), log=log, state=state, settings=settings)
 
 
-async def found(count: int) -> Cluster:
+async def found(count: int, settings: NodeSettings = SETTINGS) -> Cluster:
     cluster = Cluster()
     for name in "abcde"[:count]:
-        member = member_over_tls(name)
+        member = member_over_tls(name, settings)
         cluster.members.append(member)
         if name == "a":
             await member.start()
@@ -71,6 +76,29 @@ def test_a_node_removed_over_tls_learns_that_it_is_one() -> None:
         await cluster.leader.node.remove(gone.name)
 
         await until(lambda: gone.node.standing is Standing.REMOVED)
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_a_node_that_comes_back_on_another_port_is_found_there() -> None:
+    async def play() -> None:
+        cluster = await found(3)
+        moved = cluster.followers[0]
+        leader = cluster.leader
+        await moved.node.stop()
+        cluster.members.remove(moved)
+
+        again = member_over_tls(moved.name, log=moved.log, state=moved.state)
+        cluster.members.append(again)
+        await again.start()
+
+        await commit(leader, b"after")
+        await until(lambda: again.machine.datas[-1:] == [b"after"])
+        await until(lambda: again.address in {peer.cluster_address for m in cluster.members for peer in m.node.peers()})
+        await leader.node.step_down()  # whoever leads next has to find it as well
+        await commit_somewhere(cluster, b"later")
+        await until(lambda: all(m.machine.datas[-1:] == [b"later"] for m in cluster.members))
         await cluster.stop()
 
     asyncio.run(play())

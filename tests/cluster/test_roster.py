@@ -107,3 +107,38 @@ def test_what_is_recorded_already_is_no_change() -> None:
     found.announced(2, Announce("y", "10.0.0.2:8201", "", "", "", None, 0, 0, 0))
 
     assert found.changed_member() is None
+
+
+def silence(found: Roster, raft_id: int, now: float) -> float:
+    return next(seen.silent_seconds for seen in found.observations(now) if seen.raft_id == raft_id)
+
+
+def test_silence_counts_from_when_this_node_came_to_lead() -> None:
+    found = roster()
+    found.heard(2, 10.0)
+    found.watch(50.0, leads=False)
+    assert silence(found, 2, 60.0) == 0.0
+
+    for second in range(100, 105):
+        found.watch(float(second), leads=True)
+
+    assert silence(found, 2, 104.0) == 4.0
+    found.heard(2, 103.0)
+    assert silence(found, 2, 104.0) == 1.0
+
+
+def test_a_leader_that_looked_away_counts_silence_anew() -> None:
+    found = roster()
+    found.watch(100.0, leads=True)
+
+    found.watch(90_000.0, leads=True)
+
+    assert silence(found, 2, 90_001.0) == 1.0
+
+
+def test_members_heard_of_lately_can_be_reached_and_so_can_this_node() -> None:
+    found = roster()
+    found.heard(2, 10.0)
+    found.heard(3, 1.0)
+
+    assert found.reachable(11.5) == [1, 2]

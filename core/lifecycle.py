@@ -15,7 +15,7 @@ import contextlib
 import logging
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
@@ -24,6 +24,7 @@ import conclave
 from conclave.cluster.errors import ClusterError, JoinRefused, NoQuorum, NotLeader
 from conclave.cluster.replica import AutopilotRules, JoinTicket, Standing
 from conclave.core import unsealing
+from conclave.core.autopilot import read_rules
 from conclave.core.ceremonies import NewShares, Rekey, RootGeneration
 from conclave.core.errors import InternalError, InvalidRequest, Unavailable
 from conclave.core.joiner import WRONG_KEY, Joiner
@@ -32,12 +33,12 @@ from conclave.core.keys import Keys
 from conclave.core.mounts import MountTable
 from conclave.core.policies import ROOT, PolicyStore
 from conclave.core.revocation import tokens_of
-from conclave.core.services import AREA_CLUSTER, AREA_MOUNTS, AREA_POLICIES, AREA_TOKENS, Services
+from conclave.core.services import AREA_CLUSTER, AREA_MOUNTS, AREA_POLICIES, AREA_TOKENS, Services, area_id
 from conclave.core.store import Settlement
 from conclave.core.vault import REMOVED, Vault
 from conclave.storage import shamir
 from conclave.storage.barrier import Barrier
-from conclave.storage.errors import InvalidSealConfig, WrongKey
+from conclave.storage.errors import InvalidSealConfig, StorageError, WrongKey
 from conclave.storage.keyring import KEY_BYTES, Keyring, unwrap_keyring, wrap_keyring
 from conclave.storage.seal import (
     CLEAR_DIRECTORY,
@@ -114,7 +115,6 @@ class Lifecycle:
     Args:
         vault: what is carried from state to state.
         node: how this node is known.
-        autopilot: the rules by which this node judges members when it leads.
         allowances: what this node's configuration lets clients do.
     """
 
@@ -122,12 +122,12 @@ class Lifecycle:
         self,
         vault: Vault,
         node: NodeInfo,
-        autopilot: AutopilotRules | None = None,
         allowances: Allowances | None = None,
     ) -> None:
         self.vault = vault
         self.node = node
-        self.autopilot = autopilot or AutopilotRules()
+        self.autopilot = AutopilotRules()
+        self._unsubscribe_rules: Callable[[], None] = lambda: None
         self.allowances = allowances or Allowances()
         self.rekey = Rekey()
         self.root_generation = RootGeneration()
@@ -136,7 +136,8 @@ class Lifecycle:
         self._is_initializing = False
         self._opening: asyncio.Task[None] | None = None
         self._state_arrived = asyncio.Event()
-        vault.on_sealed_changed = self.announce
+        vault.on_sealed_changed = self._sealed_changed
+        vault.membership.lend_authority(self._authority_key)
         vault.on_state_replaced = self._state_replaced
         vault.on_standby = self._cancel_ceremonies
         vault.store.overlay.subscribe(CLEAR_DIRECTORY, self._clear_record_changed)
@@ -349,6 +350,37 @@ class Lifecycle:
     def _state_replaced(self) -> None:
         self._cancel_ceremonies()
         self._state_arrived.set()
+        self._use_rules()
+
+    # -- what an unsealed node knows that its part in the cluster needs --
+
+    def _sealed_changed(self) -> None:
+        self.announce()
+        self._unsubscribe_rules()
+        self._unsubscribe_rules = lambda: None
+        keys = self.vault.keys
+        if keys is not None:
+            prefix = area_id(keys.barrier, AREA_CLUSTER)
+            self._unsubscribe_rules = self.vault.store.overlay.subscribe(prefix, lambda _index, _key: self._use_rules())
+            self._use_rules()
+
+    def _use_rules(self) -> None:
+        """Judge members by what the state says now."""
+        services = self._reading()
+        if services is None:
+            return
+        try:
+            rules = read_rules(services)
+        except StorageError:  # called inside the feed, which must not be held up; the rules stay as they were
+            log.exception("the rules of autopilot cannot be read")
+            return
+        if rules != self.autopilot:
+            self.autopilot = rules
+            self.vault.membership.judge_by(rules)
+
+    def _authority_key(self) -> bytes | None:
+        services = self._reading()
+        return None if services is None else services.area(AREA_CLUSTER).get(_AUTHORITY_KEY)
 
     # -- ceremonies --
 

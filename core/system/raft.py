@@ -6,20 +6,23 @@ from old state), the operation says so.
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta, Struct
 
+from conclave.cluster.errors import RemovalRefused
 from conclave.cluster.replica import Peer
+from conclave.core.autopilot import change_rules, read_rules
 from conclave.core.contract import Context, Engine, Response, operation
-from conclave.core.durations import format_duration
-from conclave.core.errors import InvalidRequest, RequestError, Unavailable
+from conclave.core.durations import Seconds, format_duration
+from conclave.core.errors import InternalError, InvalidRequest, RequestError, Unavailable
 from conclave.core.forwarding import NO_LEADER
 from conclave.core.joining import JoinTarget
 from conclave.core.lifecycle import Lifecycle
+from conclave.core.privileged import VaultContext
 from conclave.core.timestamps import rfc3339
 
 PROTOCOL_VERSION: Final = "3"
@@ -67,6 +70,28 @@ class ServerId(Struct):
     """Which member."""
 
     server_id: Annotated[str, Meta(description="Its node id.")] = ""
+
+
+class Autopilot(Struct):
+    """What is to change of the rules; what is not given stays."""
+
+    cleanup_dead_servers: Annotated[bool | None, Meta(description="Whether dead members are removed.")] = None
+    dead_server_last_contact_threshold: Annotated[
+        Seconds | None, Meta(description="How long a silent member is not yet dead; at least 1m.")
+    ] = None
+    last_contact_threshold: Annotated[
+        Seconds | None, Meta(description="How long a silent member is still healthy.")
+    ] = None
+    max_trailing_logs: Annotated[int | None, Meta(description="How many entries a healthy member may lag behind.")] = (
+        None
+    )
+    min_quorum: Annotated[int | None, Meta(description="How many voters clean-up leaves; at least 3.")] = None
+    server_stabilization_time: Annotated[
+        Seconds | None, Meta(description="How long a new member has to be healthy before it votes.")
+    ] = None
+    disable_upgrade_migration: Annotated[bool | None, Meta(description="Taken for compatibility; has no effect.")] = (
+        None
+    )
 
 
 class RaftOperations(Engine):
@@ -211,9 +236,26 @@ class RaftOperations(Engine):
     async def remove_peer(self, ctx: Context, body: ServerId) -> Response:
         """Remove a member; it refuses to serve from then on. A node that is no member is removed already."""
         del ctx
-        if not body.server_id:
-            raise InvalidRequest("no server id provided")
-        await self.lifecycle.vault.membership.remove(body.server_id)
+        _check_is_named(body)
+        await _changed(self.lifecycle.vault.membership.remove(body.server_id))
+        return Response()
+
+    @operation("storage/raft/promote", update=ServerId)
+    async def promote(self, ctx: Context, body: ServerId) -> Response:
+        """Let a member vote: at once if it has caught up, else as soon as it has."""
+        del ctx
+        _check_is_named(body)
+        if not await _changed(self.lifecycle.vault.membership.promote(body.server_id)):
+            raise _no_server(body)
+        return Response()
+
+    @operation("storage/raft/demote", update=ServerId)
+    async def demote(self, ctx: Context, body: ServerId) -> Response:
+        """Take a member's vote until it is promoted again; it stays a member and keeps up."""
+        del ctx
+        _check_is_named(body)
+        if not await _changed(self.lifecycle.vault.membership.demote(body.server_id)):
+            raise _no_server(body)
         return Response()
 
     @operation("storage/raft/autopilot/state", read=True, writes=True)
@@ -230,8 +272,7 @@ class RaftOperations(Engine):
         }
         return Response(data)
 
-    @staticmethod
-    def _autopilot_server(peer: Peer, now_ns: int) -> dict[str, Any]:
+    def _autopilot_server(self, peer: Peer, now_ns: int) -> dict[str, Any]:
         contact = peer.last_contact_seconds or 0.0
         status = "leader" if peer.is_leader else "voter" if peer.is_voter else "non-voter"
         stable_since = peer.stable_since_ns if peer.stable_since_ns is not None else now_ns
@@ -239,7 +280,7 @@ class RaftOperations(Engine):
             "id": peer.node_id,
             "name": peer.node_id,
             "address": peer.cluster_address,
-            "node_status": "alive" if peer.is_healthy else "failed",
+            "node_status": "alive" if self._is_heard(peer) else "failed",
             "last_contact": format_duration(0 if peer.is_leader else contact),
             "last_term": peer.last_term,
             "last_index": peer.last_index,
@@ -247,14 +288,17 @@ class RaftOperations(Engine):
             "stable_since": datetime.fromtimestamp(stable_since / 1e9, UTC).isoformat().replace("+00:00", "Z"),
             "status": status,
             "version": peer.version,
-            "node_type": "voter" if peer.is_voter else "non-voter",
+            "node_type": "voter" if peer.may_vote else "non-voter",
         }
 
+    def _is_heard(self, peer: Peer) -> bool:
+        contact = peer.last_contact_seconds
+        return contact is not None and contact <= self.lifecycle.autopilot.last_contact_threshold_seconds
+
     @operation("storage/raft/autopilot/configuration", read=True)
-    def autopilot_configuration(self, ctx: Context) -> Response:
-        """Return the rules by which learners are promoted and servers judged."""
-        del ctx
-        rules = self.lifecycle.autopilot
+    def autopilot_configuration(self, ctx: VaultContext) -> Response:
+        """Return the rules by which learners are promoted, members judged and the dead removed."""
+        rules = read_rules(ctx.services)
         return Response(
             {
                 "cleanup_dead_servers": rules.cleanup_dead_servers,
@@ -265,6 +309,37 @@ class RaftOperations(Engine):
                 "server_stabilization_time": format_duration(rules.server_stabilization_time_seconds),
             }
         )
+
+    @operation("storage/raft/autopilot/configuration", update=Autopilot)
+    def configure_autopilot(self, ctx: VaultContext, body: Autopilot) -> Response:
+        """Change these rules, for whichever node leads."""
+        given = {
+            "cleanup_dead_servers": body.cleanup_dead_servers,
+            "dead_server_last_contact_threshold_seconds": body.dead_server_last_contact_threshold,
+            "last_contact_threshold_seconds": body.last_contact_threshold,
+            "max_trailing_logs": body.max_trailing_logs,
+            "min_quorum": body.min_quorum,
+            "server_stabilization_time_seconds": body.server_stabilization_time,
+        }
+        change_rules(ctx.services, {name: value for name, value in given.items() if value is not None})
+        return Response()
+
+
+async def _changed(change: Awaitable[bool]) -> bool:
+    """Wait for a membership change, and return whether there was such a member."""
+    try:
+        return await change
+    except RemovalRefused as error:
+        raise InvalidRequest(str(error)) from error
+
+
+def _check_is_named(body: ServerId) -> None:
+    if not body.server_id:
+        raise InvalidRequest("no server id provided")
+
+
+def _no_server(body: ServerId) -> InternalError:
+    return InternalError(f"1 error occurred:\n\t* server {body.server_id} not found in raft configuration\n\n")
 
 
 def failure_tolerance(peers: Sequence[Peer]) -> int:

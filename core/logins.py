@@ -13,7 +13,7 @@ from conclave.core.durations import format_short
 from conclave.core.errors import InvalidRequest, PermissionDenied
 from conclave.core.identity import NOBODY, Identities, Standing
 from conclave.core.policies import ROOT
-from conclave.core.privileged import policies_of
+from conclave.core.privileged import RESPONSE_WRAPPING, policies_of
 from conclave.core.revocation import register_token, tokens_of
 from conclave.core.services import AREA_IDENTITY, AREA_TOKENS, Services
 from conclave.core.tokens import BATCH, SERVICE, TokenRecord, with_default
@@ -42,6 +42,8 @@ def complete_login(
     policies = with_default(parameters.policies, no_default=parameters.no_default_policy)
     if ROOT in policies:
         raise InvalidRequest("auth methods cannot create root tokens")
+    if RESPONSE_WRAPPING in policies:
+        raise InvalidRequest(f'cannot assign policy "{RESPONSE_WRAPPING}"')
     ttl_seconds, longest_seconds, warnings = lifetimes(parameters, mount)
     is_batch = token_type == BATCH
     entity_id, standing = _entity_of(services, mount, login)

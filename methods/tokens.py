@@ -17,7 +17,7 @@ from conclave.core.identity import Identities
 from conclave.core.listing import Page, list_page
 from conclave.core.logins import auth_of
 from conclave.core.policies import DEFAULT, ROOT, PolicyStore
-from conclave.core.privileged import VaultContext, standing_of
+from conclave.core.privileged import RESPONSE_WRAPPING, VaultContext, standing_of
 from conclave.core.revocation import register_token, release_token, renew_token, revoke_token, tokens_of
 from conclave.core.services import AREA_IDENTITY, AREA_POLICIES, AREA_TOKENS
 from conclave.core.timestamps import rfc3339
@@ -384,6 +384,8 @@ def _policies(ctx: VaultContext, parent: TokenRecord, body: Create, role: TokenR
         policies = role.policies(wanted, parent.policies, no_default=body.no_default_policy)
     else:
         policies = _own_policies(ctx, parent, body, wanted, role)
+    if RESPONSE_WRAPPING in policies:  # a token with this one counts as made by the vault, for an answer of its own
+        raise InvalidRequest(f'cannot assign policy "{RESPONSE_WRAPPING}"')
     if ROOT in policies and not parent.is_root:
         raise InvalidRequest("root tokens may not be created without parent token being root")
     return policies

@@ -33,6 +33,14 @@ def role_token(vault: Client, role: dict[str, Any], token: str = "", **fields: A
 # -- what a token is like --
 
 
+@pytest.mark.parametrize("name", ["response-wrapping", " Response-Wrapping"])
+def test_nobody_makes_a_wrapping_token_by_hand(name: str) -> None:
+    with client() as vault:
+        outcome = vault.write("auth/token/create", {"policies": [name], "no_default_policy": True})
+
+        assert refusal(outcome) == 'cannot assign policy "response-wrapping"'
+
+
 def test_a_child_of_root_is_root_without_an_end() -> None:
     with client() as vault:
         auth = vault.new_token()

@@ -38,7 +38,7 @@ def test_nobody_makes_a_wrapping_token_by_hand(name: str) -> None:
     with client() as vault:
         outcome = vault.write("auth/token/create", {"policies": [name], "no_default_policy": True})
 
-        assert refusal(outcome) == 'cannot assign policy "response-wrapping"'
+        assert refusal(outcome) == 'InvalidRequest: cannot assign policy "response-wrapping"'
 
 
 def test_a_child_of_root_is_root_without_an_end() -> None:

@@ -51,8 +51,11 @@ from conclave.storage.log_batches import (
 
 SEGMENT_BYTES_MAX: Final = 16 << 20
 """A segment that has reached this is followed by another; compaction drops whole segments."""
-FILL_BYTES: Final = 1 << 20
+FILL_BYTES: Final = 1 << 18
 """Zeros written ahead at a time."""
+PAGE_BYTES: Final = 4096
+"""Zeros in one write. Larger writes make larger units in the kernel's memory, and each later sync then writes and counts
+the whole unit: 1 MiB and 1.2 ms instead of 4 KiB and 0.3 ms, on Linux 6.18."""
 
 _BASE: Final = struct.Struct(">B?QQQQQQ")
 _APPEND: Final = struct.Struct(">B?QQQQ")
@@ -280,7 +283,7 @@ class FileLog:
             return
         target = -(-end // FILL_BYTES) * FILL_BYTES
         try:
-            _write_all(self._file, bytes(target - self._filled), self._filled)
+            _write_zeros(self._file, self._filled, target)
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
                 raise Full(f"{self._folder.name}: no space left on the device") from error
@@ -307,12 +310,11 @@ class FileLog:
         batch, chained = make_batch(base, self._sequence, self._chained)
         identity, chained = make_batch(bytes([_Kind.IDENTITY]) + self._contents.identity, self._sequence + 1, chained)
         content = file_head(number, self._sequence, self._chained) + batch + identity
-        filled = -(-len(content) // FILL_BYTES) * FILL_BYTES
         path = self._folder / f"{number:016x}.log"
-        file = self._create(path, content.ljust(filled, b"\0"))
+        file = self._create(path, content)
         if self._file >= 0:
             os.close(self._file)
-        self._file, self._offset, self._filled = file, len(content), filled
+        self._file, self._offset, self._filled = file, len(content), len(content)
         self._sequence, self._chained = self._sequence + 2, chained
         self._segments.append(_Segment(number, path))
 
@@ -440,7 +442,7 @@ class FileLog:
             raise Corrupt(f"log: segment {segment.number:016x} is damaged at {offset}")
         # What a torn batch left must not lie behind the next one, which may be shorter.
         with self._failing():
-            _write_all(self._file, bytes(len(rest)), offset)
+            _write_zeros(self._file, offset, len(content))
             os.fsync(self._file)
 
 
@@ -532,6 +534,14 @@ def _opened(path: Path) -> Iterator[int]:
         yield file
     finally:
         os.close(file)
+
+
+def _write_zeros(file: int, start: int, end: int) -> None:
+    """Write zeros to [start, end), a page at a time."""
+    while start < end:
+        stop = min(end, (start // PAGE_BYTES + 1) * PAGE_BYTES)
+        _write_all(file, bytes(stop - start), start)
+        start = stop
 
 
 def _write_all(file: int, content: bytes, offset: int) -> None:

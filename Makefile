@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SEEDS ?= 300
 
-.PHONY: install demo demo-stop test check docs simulate test-compose bench bench-peer clean
+.PHONY: install demo demo-stop test check docs simulate replay test-compose bench bench-peer clean
 
 install: $(VENV)/.installed
 
@@ -29,6 +29,9 @@ docs: install
 
 simulate: install
 	$(BIN)/python -m tests.simulator --seeds $(SEEDS)
+
+replay: install
+	$(BIN)/python -m tests.compat.replay
 
 test-compose: install
 	tests/compose/run

@@ -89,7 +89,7 @@ def answer(request: Request, outcome: Outcome) -> Answer:
         return Answer(200, _bare(outcome.data))
     if _says_nothing(outcome):
         return Answer(204)
-    status = 404 if outcome.is_absent else 202 if outcome.is_accepted else 200
+    status = outcome.batch_failure_code or (404 if outcome.is_absent else 202 if outcome.is_accepted else 200)
     return Answer(status, _envelope(request.id, outcome))
 
 

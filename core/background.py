@@ -23,10 +23,11 @@ import conclave
 from conclave.cluster.errors import ClusterError
 from conclave.core.durations import NANOSECONDS
 from conclave.core.keys import Keys
-from conclave.core.revocation import clear_step, empty_step, expire_due, leases_of
+from conclave.core.revocation import clear_step, empty_step, expire_due, leases_of, next_clearing_ns
 from conclave.core.rotation import restore_count, rotation_step
 from conclave.core.services import AREA_DOOMED, AREA_TOKENS, TABLE_EXPIRY, Services, area_id
 from conclave.core.store import Settlement
+from conclave.core.tokens import ENDED_PREFIXES
 from conclave.core.versions import note_version
 from conclave.storage.errors import StorageError
 from conclave.storage.transaction import Transaction
@@ -56,6 +57,7 @@ class Background:
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._sleeps_until_ns = 0
+        self._prefixes_key = b""
         self._unsubscribe: list[Callable[[], None]] = []
 
     def start(self) -> None:
@@ -64,11 +66,13 @@ class Background:
         keys = self._vault.keys
         assert keys is not None, "an active node is unsealed"
         overlay = self._vault.store.overlay
-        ending = keys.barrier.descend(area_id(keys.barrier, AREA_TOKENS), "ending/")
+        tokens = area_id(keys.barrier, AREA_TOKENS)
+        self._prefixes_key = keys.barrier.child_key(tokens, ENDED_PREFIXES.encode())
         self._unsubscribe = [
             overlay.subscribe(area_id(keys.barrier, TABLE_EXPIRY), self._lease_changed),
             overlay.subscribe(area_id(keys.barrier, AREA_DOOMED), self._something_to_clear),
-            overlay.subscribe(ending, self._something_to_clear),
+            overlay.subscribe(keys.barrier.descend(tokens, "ending/"), self._something_to_clear),
+            overlay.subscribe(tokens, self._token_changed),
         ]
         restore_count(self._vault.pipeline.services(self._vault.store.reading(), keys.barrier, 0), keys)
         self._task = self._vault.spawn(self._run())
@@ -88,6 +92,10 @@ class Background:
 
     def _something_to_clear(self, _index: int, _key: bytes) -> None:
         self._wake.set()
+
+    def _token_changed(self, _index: int, key: bytes) -> None:
+        if key == self._prefixes_key:
+            self._wake.set()
 
     async def _run(self) -> None:
         while True:
@@ -160,9 +168,9 @@ class Background:
             return SLEEP_SECONDS_MAX
         now_ns = vault.store.now_ns()
         services = vault.pipeline.services(vault.store.reading(), keys.barrier, now_ns)
-        next_ns = leases_of(services).next_expiry_ns()
         latest_ns = now_ns + int(SLEEP_SECONDS_MAX * NANOSECONDS)
-        self._sleeps_until_ns = min(latest_ns, next_ns) if next_ns is not None else latest_ns
+        due_ns = (leases_of(services).next_expiry_ns(), next_clearing_ns(services), latest_ns)
+        self._sleeps_until_ns = min(each_ns for each_ns in due_ns if each_ns is not None)
         return max(0.0, (self._sleeps_until_ns - now_ns) / NANOSECONDS)
 
 

@@ -28,6 +28,9 @@ REVOKED_AT_ONCE_MAX: Final = 32
 ENDED_PREFIXES_MAX: Final = 64
 """How many prefixes can wait to be cleared; each lookup of a token compares with all of them."""
 
+MOVE_PAUSE_NS: Final = 10**9
+"""How long after the move of a mount its leases are cleared: whoever asks at once how it goes learns that it goes on."""
+
 
 class Doomed(Struct, array_like=True, frozen=True):
     """What is to be deleted in pieces: a mount's whole storage, a part of it, or the aliases of an auth mount.
@@ -122,15 +125,41 @@ def revoke_prefix(services: Services, prefix: str) -> None:
     if lease is not None:
         revoke_lease(services, lease)
     prefix = prefix.rstrip("/") + "/"
-    if not services.area(AREA_LEASES).directory.exists(prefix):
-        return
+    if services.area(AREA_LEASES).directory.exists(prefix):
+        _end_prefix(services, EndedPrefix(prefix, services.now_ns, [(prefix, b"")]))
+        _clear_prefix(services, REVOKED_AT_ONCE_MAX)
+
+
+def revoke_moved(services: Services, prefix: str) -> None:
+    """End all leases of a mount that has moved away from a prefix: at once in effect, in their records a little later.
+
+    `is_clearing` tells until when that goes on, also if there is no lease at all.
+
+    Raises:
+        TooManyRequests: too many prefixes wait to be cleared.
+    """
+    _end_prefix(services, EndedPrefix(prefix, services.now_ns, [(prefix, b"")], services.now_ns + MOVE_PAUSE_NS))
+
+
+def is_clearing(services: Services, prefix: str) -> bool:
+    """Return whether leases below exactly this prefix are still to be cleared."""
+    ended = services.area(AREA_TOKENS).get(ENDED_PREFIXES, EndedPrefixes)
+    return ended is not None and any(each.prefix == prefix for each in ended.prefixes)
+
+
+def next_clearing_ns(services: Services) -> int | None:
+    """Return when ended leases are to be cleared next; None if there is nothing to wait for."""
+    ended = services.area(AREA_TOKENS).get(ENDED_PREFIXES, EndedPrefixes)
+    return min((each.clearing_ns for each in ended.prefixes), default=None) if ended is not None else None
+
+
+def _end_prefix(services: Services, ending: EndedPrefix) -> None:
     storage = services.area(AREA_TOKENS)
     ended = storage.get(ENDED_PREFIXES, EndedPrefixes) or EndedPrefixes()
-    others = [each for each in ended.prefixes if each.prefix != prefix]
+    others = [each for each in ended.prefixes if each.prefix != ending.prefix]
     if len(others) >= ENDED_PREFIXES_MAX:
         raise TooManyRequests("too many revocations by prefix are under way; try again later")
-    storage.put(ENDED_PREFIXES, EndedPrefixes([EndedPrefix(prefix, services.now_ns, [(prefix, b"")]), *others]))
-    _clear_prefix(services, REVOKED_AT_ONCE_MAX)
+    storage.put(ENDED_PREFIXES, EndedPrefixes([ending, *others]))
 
 
 def _forget(services: Services, record: TokenRecord) -> None:
@@ -204,7 +233,10 @@ def _clear_prefix(services: Services, limit: int) -> int:
     ended = storage.get(ENDED_PREFIXES, EndedPrefixes)
     if ended is None:
         return 0
-    first, *others = ended.prefixes
+    first = next((each for each in ended.prefixes if each.clearing_ns <= services.now_ns), None)
+    if first is None:
+        return 0
+    others = [each for each in ended.prefixes if each is not first]
     walk = list(first.walk)
     looked_at = 0
     while walk and looked_at < limit:
@@ -218,7 +250,7 @@ def _clear_prefix(services: Services, limit: int) -> int:
             lease = None if name.endswith("/") else leases_of(services).lookup(path + name)
             if lease is not None and lease.issued_ns <= first.time_ns:
                 revoke_lease(services, lease)
-    left = [EndedPrefix(first.prefix, first.time_ns, walk), *others] if walk else others
+    left = [EndedPrefix(first.prefix, first.time_ns, walk, first.clearing_ns), *others] if walk else others
     if left:
         storage.put(ENDED_PREFIXES, EndedPrefixes(left))
     else:

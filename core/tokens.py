@@ -115,6 +115,7 @@ class EndedPrefix(Struct, array_like=True, frozen=True):
     prefix: str  # with a slash at its end: "auth/approle/"
     time_ns: int
     walk: list[tuple[str, bytes]] = []  # directories that are still to be cleared, and where to go on in each
+    clearing_ns: int = 0  # their records are cleared from this time on
 
 
 class EndedPrefixes(Struct, array_like=True, frozen=True):

@@ -13,6 +13,7 @@ from typing import Any
 from conclave.core.contract import Auth, Operation, Response
 from conclave.core.errors import RequestError
 from conclave.core.outcomes import Outcome
+from conclave.core.services import Services
 from tests.fakes import FakeVault, data_of, started_vault
 
 
@@ -48,6 +49,10 @@ class Client:
     def keys(self, path: str, **more: Any) -> Any:
         """Return the names of a listing that must succeed."""
         return data_of(self.list(path, **more))["keys"]
+
+    def commit(self, services: Services) -> None:
+        """Commit what was done in `fake.services()`."""
+        self._loop.run_until_complete(self.fake.commit(services))
 
     def new_token(self, **fields: Any) -> Auth:
         """Make a token and return its `auth` block."""

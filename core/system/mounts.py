@@ -31,7 +31,7 @@ from conclave.core.mounts import (
     normalize,
 )
 from conclave.core.privileged import VaultContext, acl_of_caller
-from conclave.core.revocation import doom, doom_aliases, revoke_prefix
+from conclave.core.revocation import doom, doom_aliases, is_clearing, revoke_moved, revoke_prefix
 from conclave.core.router import Router
 from conclave.core.services import AREA_MOUNTS, Limits
 
@@ -182,22 +182,25 @@ class MountOperations(Engine):
         if not source or not target:
             raise InvalidRequest("both 'from' and 'to' path must be specified as a string")
         _table(ctx).move(f"{source}/", f"{target}/")
-        revoke_prefix(ctx.services, f"{source}/")
+        revoke_moved(ctx.services, f"{source}/")
         move = Migration(new_uuid(ctx.random), f"{source}/", f"{target}/")
         before = ctx.storage.get(_MIGRATIONS, Migrations) or Migrations()
         ctx.storage.put(_MIGRATIONS, Migrations([*before.moves, move][-MIGRATIONS_MAX:]))
         return Response(
-            {"migration_id": move.id}, is_doubled=True, warnings=["The mount has been moved; its leases have ended."]
+            {"migration_id": move.id},
+            is_doubled=True,
+            warnings=["The mount has been moved, and its leases have ended; their records are being cleared."],
         )
 
     @operation("remount/status/{migration_id}", read=True)
-    def remount_status(self, ctx: Context, migration_id: str) -> Response:
-        """Tell how a move went; moves are done when they are answered."""
+    def remount_status(self, ctx: VaultContext, migration_id: str) -> Response:
+        """Tell how a move goes: it is over when the leases of the old path have been cleared."""
         moves = (ctx.storage.get(_MIGRATIONS, Migrations) or Migrations()).moves
         move = next((move for move in moves if move.id == migration_id), None)
         if move is None:
             raise NotFound
-        info = {"source_mount": move.source, "target_mount": move.target, "status": "success"}
+        status = "in-progress" if is_clearing(ctx.services, move.source) else "success"
+        info = {"source_mount": move.source, "target_mount": move.target, "status": status}
         return Response({"migration_id": move.id, "migration_info": info})
 
     # for user interfaces

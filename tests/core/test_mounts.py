@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from conclave.core.revocation import clear_step
 from conclave.core.system.mounts import MIGRATIONS_MAX
 from tests.clients import Client, auth_of, client, is_done, refusal
 from tests.fakes import data_of
@@ -276,8 +277,23 @@ def test_a_mount_moves_with_its_data() -> None:
         assert vault.data(f"sys/remount/status/{moved['migration_id']}")["migration_info"] == {
             "source_mount": "secret/",
             "target_mount": "team/secret/",
-            "status": "success",
+            "status": "in-progress",
         }
+
+
+def test_a_move_is_over_when_the_old_leases_have_been_cleared() -> None:
+    with client() as vault:
+        moved = data_of(vault.write("sys/remount", {"from": "secret", "to": "team/secret/"}))
+        services = vault.fake.services()
+        assert clear_step(services) == 0  # whoever asks at once learns that it goes on
+        vault.fake.clock.advance(1)
+
+        services = vault.fake.services()
+        assert clear_step(services)
+        vault.commit(services)
+
+        status = vault.data(f"sys/remount/status/{moved['migration_id']}")
+        assert status["migration_info"]["status"] == "success"
 
 
 def test_moving_an_auth_method_ends_its_tokens() -> None:

@@ -1,6 +1,6 @@
 """The composition root: the one file that imports every room and puts the parts of a node together.
 
-    configuration ─▶ log and state (LMDB) ─▶ overlay ─▶ store ─┬─▶ node (Raft, transport) ─▶ peers
+    configuration ─▶ log (file), state (LMDB) ─▶ overlay ─▶ store ─┬─▶ node (Raft, transport) ─▶ peers
                                                                └─▶ vault (pipeline, lifecycle) ─▶ listeners (HTTP)
 
 It decides nothing about requests, consensus or storage: it starts the parts in the order of that picture, stops them in

@@ -1,7 +1,7 @@
 """The composition root: the one file that imports every room and puts the parts of a node together.
 
     configuration ─▶ log (file), state (LMDB) ─▶ overlay ─▶ store ─┬─▶ node (Raft, transport) ─▶ peers
-                                                               └─▶ vault (pipeline, lifecycle) ─▶ listeners (HTTP)
+                                                                   └─▶ vault (pipeline, lifecycle) ─▶ listeners (HTTP)
 
 It decides nothing about requests, consensus or storage: it starts the parts in the order of that picture, stops them in
 the reverse order, and listens to signals meanwhile:

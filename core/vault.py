@@ -19,13 +19,13 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from conclave.cluster.errors import ClusterError, NoQuorum, NotLeader
 from conclave.cluster.replica import Membership, Peers, Replica, Standing
 from conclave.core.audit import Auditor, AuditTable
 from conclave.core.background import Background
-from conclave.core.contract import Request, Response
+from conclave.core.contract import Operation, Request, Response
 from conclave.core.errors import (
     InternalError,
     PermissionDenied,
@@ -375,8 +375,9 @@ class Vault:
         leader = self.replica.leader
         if leader is None or not leader.api_address:
             return Unavailable(NO_LEADER)
-        query = f"?{urlencode(request.query)}" if request.query else ""
-        return Redirected(f"{leader.api_address}/v1/{request.path}{query}")
+        fields = request.query | ({"list": "true"} if request.operation is Operation.LIST else {})
+        query = f"?{urlencode(fields)}" if fields else ""
+        return Redirected(f"{leader.api_address}/v1/{quote(request.path)}{query}")
 
     def _deliver(self, request: Request, outcome: Outcome | Reply, done: Done) -> None:
         """Hand a request's own outcome to its client; what did not happen here is tried again by whoever leads now."""

@@ -263,6 +263,30 @@ async def test_a_client_that_wants_no_forwarding_is_sent_to_the_leader() -> None
         assert outcome.location == "http://127.0.0.1:8201/v1/secret/data/a?a=b+c"
 
 
+@pytest.mark.parametrize(
+    ("operation", "path", "location"),
+    [
+        (Operation.READ, "secret/data/a?list=true#b", "/v1/secret/data/a%3Flist%3Dtrue%23b"),
+        (Operation.READ, "secret/data/50% é", "/v1/secret/data/50%25%20%C3%A9"),
+        (Operation.LIST, "secret/metadata/", "/v1/secret/metadata/?list=true"),
+    ],
+)
+@on_loop
+async def test_whoever_is_sent_to_the_leader_asks_it_for_the_same(
+    operation: Operation, path: str, location: str
+) -> None:
+    async with started_vault() as fake:
+        fake.replica.follow()
+        other = type(fake.replica)("n2")
+        other.standing = Standing.LEADER
+        fake.replica.network["n2"] = other
+
+        outcome = await fake.ask(operation, path, is_forwarding_refused=True, is_for_leader=True)
+
+        assert isinstance(outcome, Redirected)
+        assert outcome.location == f"http://127.0.0.1:8201{location}"
+
+
 @on_loop
 async def test_a_bug_in_a_handler_is_an_error_for_its_client_alone(caplog: pytest.LogCaptureFixture) -> None:
     async with started_vault(engines={"slow": Slow()}) as fake:

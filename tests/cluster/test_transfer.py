@@ -23,7 +23,7 @@ from conclave.cluster.transfer import (
 )
 from conclave.storage.errors import Full
 from conclave.storage.memory import MemoryState
-from conclave.storage.state import Applied, LmdbState, StateInstaller, StateStore
+from conclave.storage.state import Applied, LmdbState, Staging, StateInstaller, StateStore
 
 MAP_BYTES = 1 << 28
 CONF_STATE = ConfState(voters=(1, 2))
@@ -515,3 +515,20 @@ def test_closing_ends_a_fetch_that_waits() -> None:
 
 def test_the_descriptor_has_this_layout() -> None:
     assert transfer._encode(Descriptor(b"0123")).hex() == "91c40430313233"
+
+
+def test_nothing_is_offered_while_a_state_is_staged_that_it_would_lack() -> None:
+    async def scenario() -> None:
+        state = filled()
+        staging = Staging({bytes(32): b"staged"}, clears_live=False, clears_staged=True)
+        state.flush({}, Applied(8, 3, 5, MEMBERSHIP, staging_since=8, staged_count=1), staging)
+        sender = SnapshotSender(state, inline, Clock())
+
+        with pytest.raises(SnapshotTemporarilyUnavailable):
+            sender.take()
+        state.flush({}, Applied(9, 3, 5, MEMBERSHIP), Staging({}, clears_live=False, clears_staged=True))
+
+        assert sender.take().meta.index == 9
+        await sender.close()
+
+    run(scenario())

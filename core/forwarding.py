@@ -26,7 +26,7 @@ from conclave.cluster.errors import NotLeader, Unreachable
 from conclave.cluster.replica import Peers
 from conclave.core import outcomes
 from conclave.core.contract import Request
-from conclave.core.errors import Unavailable
+from conclave.core.errors import TooLarge, Unavailable
 from conclave.core.outcomes import Outcome
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,9 @@ ANSWER_SECONDS_MAX: Final = 11.0
 """How long the leader may take over one request; above the store's deadline, so that it answers first."""
 RETRY_SECONDS: Final = 0.01
 """Pause before looking for a leader again."""
+FORWARDED_BYTES_MAX: Final = 34 << 20
+"""The largest body that is sent to the leader: above the default bound of a request, below that of a frame, which would
+break the connection on which entries come."""
 REFUSED_MAX: Final = 65_536
 """How many ids a leader remembers to have declared as not happened."""
 
@@ -141,8 +144,11 @@ class Forwarder:
             the outcome, or None if this node leads now and nothing has happened yet: run it here.
 
         Raises:
+            TooLarge: it fits into no frame; the leader takes it from a client of its own.
             Unavailable: there was no leader, or no certainty, within `HOLD_SECONDS_MAX`.
         """
+        if len(request.body) > FORWARDED_BYTES_MAX:
+            raise TooLarge("http: request body too large")
         request_id, after_index = uuid.uuid4().bytes, self._executor.applied_index
         deadline = self._now() + HOLD_SECONDS_MAX
         is_uncertain = False

@@ -9,8 +9,8 @@ import msgspec
 
 from conclave.cluster.replica import Standing
 from conclave.core.contract import Operation, Response
-from conclave.core.errors import NotFound, Unavailable
-from conclave.core.forwarding import NO_LEADER, VERSION, Answer, Ask, Question, Reply
+from conclave.core.errors import NotFound, TooLarge, Unavailable
+from conclave.core.forwarding import FORWARDED_BYTES_MAX, NO_LEADER, VERSION, Answer, Ask, Question, Reply
 from conclave.core.outcomes import Outcome
 from tests.fakes import FakeVault, data_of, on_loop, request_for, started_vault, until
 
@@ -66,6 +66,15 @@ async def ask(fake: FakeVault, kind: Ask, name: bytes, *, token: str = "") -> An
     request = request_for(Operation.UPDATE, "secret/data/a", {"data": {}}, token=token) if kind is Ask.EXECUTE else None
     body = msgspec.msgpack.encode(Question(VERSION, kind, name, request))
     return msgspec.msgpack.decode(await fake.vault.forwarder.serve(body, "n2"), type=Answer)
+
+
+@on_loop
+async def test_what_fits_into_no_frame_is_not_sent() -> None:
+    async with pair() as nodes:
+        fields = {"data": {"v": "x" * FORWARDED_BYTES_MAX}}
+
+        assert isinstance(await nodes.start(fields), TooLarge)
+        assert nodes.leader.replica.asked == []
 
 
 @on_loop

@@ -244,10 +244,16 @@ class Execution:
         return self._vault.store.overlay.outcomes_since
 
     def outcome(self, request_id: bytes) -> bytes | None:
-        """Return the encoded outcome of a committed forwarded request, if it is known."""
+        """Return the encoded outcome of a committed forwarded request; None if there is none.
+
+        One that does not open happened all the same: whoever asks must not take that for a request to be sent again.
+        """
         found = self._vault.store.overlay.outcome(request_id)
+        if found is None:
+            return None
         keys = self._vault.keys
-        return None if found is None or keys is None else keys.open_outcome(request_id, found[1])
+        opened = None if keys is None else keys.open_outcome(request_id, found[1])
+        return outcomes.encode(Unavailable(UNKNOWN_OUTCOME)) if opened is None else opened
 
 
 def _recorded(trail: Trail, done: Settled) -> Settled:

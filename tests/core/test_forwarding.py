@@ -8,10 +8,14 @@ from typing import Any
 import msgspec
 
 from conclave.cluster.replica import Standing
+from conclave.core import outcomes
 from conclave.core.contract import Operation, Response
 from conclave.core.errors import NotFound, TooLarge, Unavailable
 from conclave.core.forwarding import FORWARDED_BYTES_MAX, NO_LEADER, VERSION, Answer, Ask, Question, Reply
+from conclave.core.keys import Keys
 from conclave.core.outcomes import Outcome
+from conclave.storage.barrier import Barrier
+from conclave.storage.keyring import Keyring
 from tests.fakes import FakeVault, data_of, on_loop, request_for, started_vault, until
 
 
@@ -66,6 +70,20 @@ async def ask(fake: FakeVault, kind: Ask, name: bytes, *, token: str = "") -> An
     request = request_for(Operation.UPDATE, "secret/data/a", {"data": {}}, token=token) if kind is Ask.EXECUTE else None
     body = msgspec.msgpack.encode(Question(VERSION, kind, name, request))
     return msgspec.msgpack.decode(await fake.vault.forwarder.serve(body, "n2"), type=Answer)
+
+
+@on_loop
+async def test_what_was_committed_and_cannot_be_told_is_not_said_not_to_have_happened() -> None:
+    async with pair() as nodes:
+        name = b"n" * 16
+        assert (await ask(nodes.leader, Ask.EXECUTE, name, token=nodes.leader.root)).reply is Reply.ANSWER
+        assert nodes.leader.vault.keys is not None
+        nodes.leader.vault.keys = Keys(nodes.leader.vault.keys.root_key, Barrier(Keyring.generate(0)))
+
+        found = await ask(nodes.leader, Ask.OUTCOME, name)
+
+        assert found.reply is Reply.ANSWER
+        assert isinstance(outcomes.decode(found.outcome), Unavailable)
 
 
 @on_loop

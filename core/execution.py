@@ -238,22 +238,17 @@ class Execution:
         """What this node has applied."""
         return self._vault.store.applied[0]
 
-    @property
-    def outcomes_since(self) -> int:
-        """The index from which on this node remembers the outcome of every forwarded request."""
-        return self._vault.store.overlay.outcomes_since
-
-    def outcome(self, request_id: bytes) -> bytes | None:
-        """Return the encoded outcome of a committed forwarded request; None if there is none.
-
-        One that does not open happened all the same: whoever asks must not take that for a request to be sent again.
-        """
-        found = self._vault.store.overlay.outcome(request_id)
-        if found is None:
-            return None
-        keys = self._vault.keys
-        opened = None if keys is None else keys.open_outcome(request_id, found[1])
-        return outcomes.encode(Unavailable(UNKNOWN_OUTCOME)) if opened is None else opened
+    def outcome(self, request_id: bytes, after_index: int) -> bytes | Reply:
+        """Return what became of a forwarded request; see `forwarding.Executor`."""
+        vault = self._vault
+        overlay = vault.store.overlay
+        if not vault.is_active or vault.keys is None:
+            return Reply.UNKNOWN
+        found = overlay.outcome(request_id)
+        if found is not None:
+            return vault.keys.open_outcome(request_id, found[1]) or Reply.UNKNOWN
+        # Outcomes are remembered from one index on; what lies below is not known to have not happened.
+        return Reply.UNKNOWN if after_index + 1 < overlay.outcomes_since else Reply.NOT_HAPPENED
 
 
 def _recorded(trail: Trail, done: Settled) -> Settled:

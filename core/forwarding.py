@@ -5,7 +5,8 @@ is unknown, and what settles it is the log: the next leader, having applied ever
 finds the id among recent outcomes, and returns the very answer, or says that it did not happen, and refuses that id from
 then on, so that a copy still under way cannot happen late. Only then is the request sent again. A leader that does not
 remember that far back (it was restarted, or its state came as a snapshot) says that it does not know: the question names
-an index that the request cannot lie below.
+an index that the request cannot lie below. So does one that is sealed, which cannot read what it finds, and one that has
+given up waiting for the request's entry, which may still be committed.
 
 A frame names the term it was meant for (`Peers.ask_leader`), so no deposed leader acts on it either.
 See design section 1, docs/adr/0004-execution-on-the-leader.md.
@@ -40,8 +41,8 @@ RETRY_SECONDS: Final = 0.01
 FORWARDED_BYTES_MAX: Final = 34 << 20
 """The largest body that is sent to the leader: above the default bound of a request, below that of a frame, which would
 break the connection on which entries come."""
-REFUSED_MAX: Final = 65_536
-"""How many ids a leader remembers to have declared as not happened."""
+REMEMBERED_MAX: Final = 65_536
+"""How many ids a leader remembers to have declared as not happened, and how many as unknown."""
 
 NO_LEADER: Final = "local node not active but active cluster node not found"
 UNKNOWN_OUTCOME: Final = (
@@ -100,16 +101,15 @@ class Executor(Protocol):
     def execute(self, request: Request, request_id: bytes, done: Callable[[Outcome | Reply], None]) -> None:
         """Run a forwarded request; `done` gets its outcome, or why there is none."""
 
-    def outcome(self, request_id: bytes) -> bytes | None:
-        """Return the encoded outcome of a committed forwarded request."""
+    def outcome(self, request_id: bytes, after_index: int) -> bytes | Reply:
+        """Return the encoded outcome of a committed forwarded request, or why there is none.
+
+        `NOT_HAPPENED` is certain: nothing of the request is in the log, behind `after_index`, that this node leads.
+        """
 
     @property
     def applied_index(self) -> int:
         """What this node has applied."""
-
-    @property
-    def outcomes_since(self) -> int:
-        """The index from which on every outcome is remembered."""
 
 
 class Takes(Protocol):
@@ -130,6 +130,7 @@ class Forwarder:
         self._now = monotonic_seconds
         self._in_flight: dict[bytes, asyncio.Future[Outcome | Reply]] = {}
         self._refused: OrderedDict[bytes, None] = OrderedDict()
+        self._given_up: OrderedDict[bytes, None] = OrderedDict()
 
     # -- the asking side --
 
@@ -205,9 +206,14 @@ class Forwarder:
         future: asyncio.Future[Outcome | Reply] = asyncio.get_running_loop().create_future()
         self._in_flight[request_id] = future
         future.add_done_callback(lambda _: self._in_flight.pop(request_id, None))
-        self._executor.execute(
-            request, request_id, lambda outcome: None if future.done() else future.set_result(outcome)
-        )
+
+        def done(outcome: Outcome | Reply) -> None:
+            if outcome is Reply.UNKNOWN:  # its entry may still be committed
+                _remember(self._given_up, request_id)
+            if not future.done():
+                future.set_result(outcome)
+
+        self._executor.execute(request, request_id, done)
         return await self._wait(future)
 
     async def _find(self, question: Question) -> Answer:
@@ -215,14 +221,12 @@ class Forwarder:
         request_id = question.request_id
         if request_id in self._in_flight:
             return await self._wait(self._in_flight[request_id])
-        found = self._executor.outcome(request_id)
-        if found is not None:
+        found = self._executor.outcome(request_id, question.after_index)
+        if isinstance(found, bytes):
             return Answer(VERSION, Reply.ANSWER, found)
-        if question.after_index + 1 < self._executor.outcomes_since:
+        if found is Reply.UNKNOWN or request_id in self._given_up:
             return Answer(VERSION, Reply.UNKNOWN)
-        self._refused[request_id] = None
-        if len(self._refused) > REFUSED_MAX:
-            self._refused.popitem(last=False)
+        _remember(self._refused, request_id)
         return Answer(VERSION, Reply.NOT_HAPPENED)
 
     @staticmethod
@@ -231,3 +235,9 @@ class Forwarder:
         if isinstance(outcome, Reply):
             return Answer(VERSION, outcome)
         return Answer(VERSION, Reply.ANSWER, outcomes.encode(outcome))
+
+
+def _remember(ids: OrderedDict[bytes, None], request_id: bytes) -> None:
+    ids[request_id] = None
+    if len(ids) > REMEMBERED_MAX:
+        ids.popitem(last=False)

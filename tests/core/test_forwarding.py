@@ -8,14 +8,11 @@ from typing import Any
 import msgspec
 
 from conclave.cluster.replica import Standing
-from conclave.core import outcomes
 from conclave.core.contract import Operation, Response
 from conclave.core.errors import NotFound, TooLarge, Unavailable
 from conclave.core.forwarding import FORWARDED_BYTES_MAX, NO_LEADER, VERSION, Answer, Ask, Question, Reply
-from conclave.core.keys import Keys
 from conclave.core.outcomes import Outcome
-from conclave.storage.barrier import Barrier
-from conclave.storage.keyring import Keyring
+from conclave.core.store import SETTLE_SECONDS_MAX
 from tests.fakes import FakeVault, data_of, on_loop, request_for, started_vault, until
 
 
@@ -70,20 +67,6 @@ async def ask(fake: FakeVault, kind: Ask, name: bytes, *, token: str = "") -> An
     request = request_for(Operation.UPDATE, "secret/data/a", {"data": {}}, token=token) if kind is Ask.EXECUTE else None
     body = msgspec.msgpack.encode(Question(VERSION, kind, name, request))
     return msgspec.msgpack.decode(await fake.vault.forwarder.serve(body, "n2"), type=Answer)
-
-
-@on_loop
-async def test_what_was_committed_and_cannot_be_told_is_not_said_not_to_have_happened() -> None:
-    async with pair() as nodes:
-        name = b"n" * 16
-        assert (await ask(nodes.leader, Ask.EXECUTE, name, token=nodes.leader.root)).reply is Reply.ANSWER
-        assert nodes.leader.vault.keys is not None
-        nodes.leader.vault.keys = Keys(nodes.leader.vault.keys.root_key, Barrier(Keyring.generate(0)))
-
-        found = await ask(nodes.leader, Ask.OUTCOME, name)
-
-        assert found.reply is Reply.ANSWER
-        assert isinstance(outcomes.decode(found.outcome), Unavailable)
 
 
 @on_loop
@@ -224,6 +207,53 @@ async def test_a_sealed_leader_says_that_nothing_happened() -> None:
         answer = await ask(nodes.leader, Ask.EXECUTE, b"n" * 16, token=nodes.leader.root)
 
         assert answer.reply is Reply.NOT_HAPPENED
+
+
+@on_loop
+async def test_a_sealed_leader_does_not_know_what_its_predecessor_has_committed() -> None:
+    async with pair() as nodes:
+        name = b"n" * 16
+        assert (await ask(nodes.leader, Ask.EXECUTE, name, token=nodes.leader.root)).reply is Reply.ANSWER
+        nodes.fail_over()
+        nodes.standby.vault.seal()
+
+        sealed = await ask(nodes.standby, Ask.OUTCOME, name)
+        await nodes.standby.unseal()
+        unsealed = await ask(nodes.standby, Ask.OUTCOME, name)
+
+        assert (sealed.reply, unsealed.reply) == (Reply.UNKNOWN, Reply.ANSWER)
+        assert await nodes.version() == 1
+
+
+@on_loop
+async def test_an_outcome_that_does_not_open_is_unknown() -> None:
+    async with pair() as nodes:
+        name = b"n" * 16
+        await ask(nodes.leader, Ask.EXECUTE, name, token=nodes.leader.root)
+        index, sealed = nodes.leader.overlay._outcomes.get(name)  # type: ignore[misc]  # it is there
+        nodes.leader.overlay._outcomes.add(index, name, bytes(len(sealed)), 0)
+
+        answer = await ask(nodes.leader, Ask.OUTCOME, name)
+
+        assert answer.reply is Reply.UNKNOWN
+
+
+@on_loop
+async def test_what_was_given_up_waiting_for_may_still_happen() -> None:
+    async with pair() as nodes:
+        name = b"n" * 16
+        nodes.leader.replica.holds = True
+        asking = asyncio.ensure_future(ask(nodes.leader, Ask.EXECUTE, name, token=nodes.leader.root))
+        await until(lambda: bool(nodes.leader.replica.waiting))
+        nodes.leader.clock.advance(SETTLE_SECONDS_MAX + 1)
+        nodes.leader.store._expire_pending()
+        assert (await asking).reply is Reply.UNKNOWN
+
+        before = await ask(nodes.leader, Ask.OUTCOME, name)
+        nodes.leader.replica.commit()
+        after = await ask(nodes.leader, Ask.OUTCOME, name)
+
+        assert (before.reply, after.reply) == (Reply.UNKNOWN, Reply.ANSWER)
 
 
 @on_loop

@@ -26,6 +26,7 @@ AREA_LEASES: Final = "leases"
 AREA_DOOMED: Final = "doomed"
 AREA_AUDIT: Final = "audit"
 AREA_IDENTITY: Final = "identity"
+AREA_QUOTAS: Final = "quotas"
 AREA_LOGICAL: Final = "logical"
 TABLE_EXPIRY: Final = "expiry"
 

@@ -39,7 +39,8 @@ from conclave.core.forwarding import NO_LEADER, UNKNOWN_OUTCOME, Forwarder, Repl
 from conclave.core.keys import Keys
 from conclave.core.outcomes import Outcome
 from conclave.core.pipeline import NeedsLeader, Pipeline, Plan
-from conclave.core.services import AREA_AUDIT, Services, area_id
+from conclave.core.quotas import RateLimiter, RateLimitTable
+from conclave.core.services import AREA_AUDIT, AREA_QUOTAS, Services, area_id
 from conclave.core.store import Store
 from conclave.core.trail import Trail
 from conclave.core.uploads import Uploads
@@ -89,7 +90,8 @@ class Vault:
         self.uploads = self.forwarder.uploads = Uploads(peers, self.handle)
         self.background = Background(self)
         self.auditor = Auditor(forbidden_folders, store.now_ns)
-        self._unsubscribe_audit: Callable[[], None] = lambda: None
+        self.rate_limiter = RateLimiter()
+        self._unsubscribe: list[Callable[[], None]] = []
         self.on_standby: Callable[[], None] = lambda: None
         self.on_sealed_changed: Callable[[], None] = lambda: None
         self.on_state_replaced: Callable[[], None] = lambda: None
@@ -117,7 +119,8 @@ class Vault:
         """Begin to serve with these keys."""
         self.keys = keys
         self.pipeline.caches.attach(self.store.overlay, keys.barrier)
-        self._follow_audit_devices(keys)
+        self._follow(keys, AREA_AUDIT, self._use_audit_devices)
+        self._follow(keys, AREA_QUOTAS, self._use_rate_limits)
         log.info("unsealed")
         self.on_sealed_changed()
         self._consider_activity()
@@ -131,18 +134,18 @@ class Vault:
         self.keys = None
         self.on_standby()
         self.pipeline.caches.detach(self.store.overlay)
-        self._unsubscribe_audit()
+        for unsubscribe in self._unsubscribe:
+            unsubscribe()
+        self._unsubscribe = []
         self.auditor.close()
         log.info("sealed")
         self.on_sealed_changed()
 
-    def _follow_audit_devices(self, keys: Keys) -> None:
-        """Open the audit devices that there are, and those that the feed tells of."""
-        prefix = area_id(keys.barrier, AREA_AUDIT)
-        self._unsubscribe_audit = self.store.overlay.subscribe(
-            prefix, lambda _index, _key: self._use_audit_devices(keys)
-        )
-        self._use_audit_devices(keys)
+    def _follow(self, keys: Keys, area: str, use: Callable[[Keys], None]) -> None:
+        """Use what is in an area of records now, and again whenever the feed tells of a change there."""
+        prefix = area_id(keys.barrier, area)
+        self._unsubscribe.append(self.store.overlay.subscribe(prefix, lambda _index, _key: use(keys)))
+        use(keys)
 
     def _use_audit_devices(self, keys: Keys) -> None:
         services = self.services(keys, self.store.reading())
@@ -150,6 +153,13 @@ class Vault:
             self.auditor.use(AuditTable(services.area(AREA_AUDIT)).all())
         except StorageError:  # called inside the feed, which must not be held up; the devices stay as they were
             log.exception("the audit devices cannot be read")
+
+    def _use_rate_limits(self, keys: Keys) -> None:
+        services = self.services(keys, self.store.reading())
+        try:
+            self.rate_limiter.use(RateLimitTable(services.area(AREA_QUOTAS)).all())
+        except StorageError:  # as above
+            log.exception("the rate limits cannot be read")
 
     async def stop(self) -> None:
         """Seal, and end every task of this vault; requests still held are refused."""
@@ -173,6 +183,7 @@ class Vault:
             self.seal()
         if self.keys is not None:
             self._use_audit_devices(self.keys)
+            self._use_rate_limits(self.keys)
         if self.active_since_ns is not None:
             self.background.start()  # anew: when the next lease ends it knew of another state
         self.on_state_replaced()
@@ -211,6 +222,7 @@ class Vault:
             return
         keys = self.serving_keys()
         services = self.services(keys, self.store.reading())
+        self.rate_limiter.admit(request, services.now_ns)
         plan = self.pipeline.plan(request, services)
         if plan.is_local and not plan.is_authenticated:
             result = self.pipeline.perform(plan, request, services, None)

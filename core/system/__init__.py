@@ -6,7 +6,8 @@
     leases      leases                                   tools     wrapping, tools, plugins, loggers
     audit       audit, audit-hash                        usage     version-history, locked-users
     ceremonies  rotate/root, rekey, generate-root        telemetry  metrics
-    snapshots   storage/raft/snapshot
+    snapshots   storage/raft/snapshot                passwords  policies/password
+    quotas      quotas
 
 A new topic is a file with a class of operations, and a line in the bases of `System`.
 """
@@ -23,7 +24,9 @@ from conclave.core.system.health import HealthOperations
 from conclave.core.system.keyring import KeyringOperations
 from conclave.core.system.leases import LeaseOperations
 from conclave.core.system.mounts import MountOperations
+from conclave.core.system.passwords import PasswordOperations
 from conclave.core.system.policies import PolicyOperations
+from conclave.core.system.quotas import QuotaOperations
 from conclave.core.system.raft import RaftOperations
 from conclave.core.system.seal import SealOperations
 from conclave.core.system.snapshots import SnapshotOperations
@@ -48,6 +51,8 @@ class System(
     UsageOperations,
     TelemetryOperations,
     SnapshotOperations,
+    PasswordOperations,
+    QuotaOperations,
 ):
     """The engine of `sys/`.
 

@@ -1,9 +1,11 @@
-"""sys/version-history and sys/locked-users: what has run here, and who has been locked out.
+"""sys/version-history, sys/locked-users, sys/internal/counters: what has run here, who is locked out, how much there is.
 
-Shapes recorded from a real server; source: Vault's API pages "sys/version-history" and "sys/locked-users".
+Shapes recorded from a real server; source: Vault's API pages "sys/version-history", "sys/locked-users" and
+"sys/internal/counters".
 """
 
-from typing import Annotated, Any
+import asyncio
+from typing import Annotated, Any, Final
 
 from msgspec import Meta, Struct
 
@@ -12,7 +14,11 @@ from conclave.core.contract import Engine, Response, operation
 from conclave.core.errors import NotFound
 from conclave.core.lifecycle import Lifecycle
 from conclave.core.privileged import VaultContext
+from conclave.core.services import AREA_IDENTITY, AREA_TOKENS
 from conclave.core.timestamps import rfc3339
+
+COUNTED_MAX: Final = 1000
+"""How many names are counted before other requests have their turn."""
 
 
 class WhichLocked(Struct):
@@ -62,3 +68,33 @@ class UsageOperations(Engine):
         del ctx
         self.lifecycle.vault.pipeline.lockouts.succeeded(mount_accessor, alias_identifier)
         return Response()
+
+    @operation("internal/counters/tokens", read=True, writes=True)
+    async def count_tokens(self, ctx: VaultContext) -> Response:
+        """Count the service tokens that there are."""
+        total = await _count(ctx, AREA_TOKENS, "accessor")
+        return Response({"counters": {"service_tokens": {"total": total}}})
+
+    @operation("internal/counters/entities", read=True, writes=True)
+    async def count_entities(self, ctx: VaultContext) -> Response:
+        """Count the entities that there are."""
+        total = await _count(ctx, AREA_IDENTITY, "entity")
+        return Response({"counters": {"entities": {"total": total}}})
+
+    @operation("internal/counters/requests", read=True)
+    def count_requests(self, ctx: VaultContext) -> Response:
+        """Say that requests are not counted here; sys/metrics has them."""
+        del ctx
+        raise NotFound("The functionality has been removed on this path")
+
+
+async def _count(ctx: VaultContext, area: str, path: str) -> int:
+    """Count the names in a directory, in pieces."""
+    directory = ctx.services.area(area).directory
+    total, cursor = 0, b""
+    while True:
+        names, cursor = directory.list_piece(path, cursor, COUNTED_MAX)
+        total += len(names)
+        if not cursor:
+            return total
+        await asyncio.sleep(0)

@@ -15,7 +15,7 @@ Rules it enforces:
 * Memory and disk are bounded: a chunk at a time in memory, a few entries in flight, one upload at a time, and so much
   room left on the disk that the node can go on.
 
-The file is `storage/archive.py`; staging is `storage/overlay.py`; see docs/adr/0008-restoring-through-the-log.md.
+The file is `storage/archive.py`; staging is `storage/overlay.py`; see docs/adr/0009-restoring-through-the-log.md.
 """
 
 import asyncio

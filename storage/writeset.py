@@ -4,7 +4,7 @@ A write set is opaque to consensus and readable to no follower that is sealed. I
 msgpack array; new fields go last and have defaults. An entry without data is no write set but a new leader's no-op.
 
 A whole state comes through the log, too, when a snapshot is restored: put beside the live state by many entries, which
-change nothing that can be read, and put in its place by one (docs/adr/0008-restoring-through-the-log.md). These entries
+change nothing that can be read, and put in its place by one (docs/adr/0009-restoring-through-the-log.md). These entries
 have a version byte of their own, so that a program which knows nothing of stages refuses them.
 """
 

@@ -61,8 +61,8 @@ HALF_INITIALIZED: Final = (
     "if it founded its cluster, wipe its data directory and initialize again"
 )
 
-_JOIN_KEY: Final = "join-key"
-_AUTHORITY_KEY: Final = "authority-key"
+JOIN_KEY: Final = "join-key"
+AUTHORITY_KEY: Final = "authority-key"
 _INFO: Final = "info"
 
 
@@ -249,8 +249,8 @@ class Lifecycle:
         services = self.vault.pipeline.services(transaction, Barrier(keyring), store.now_ns())
         cluster = services.area(AREA_CLUSTER)
         cluster.put(_INFO, ClusterInfo(self.node.cluster_name or f"vault-cluster-{os.urandom(4).hex()}", cluster_id))
-        cluster.put(_JOIN_KEY, unsealing.join_key(unseal_key))
-        cluster.put(_AUTHORITY_KEY, secrets["authority_key"])
+        cluster.put(JOIN_KEY, unsealing.join_key(unseal_key))
+        cluster.put(AUTHORITY_KEY, secrets["authority_key"])
         MountTable(services.area(AREA_MOUNTS)).create_defaults(services.random, services.now_ns)
         PolicyStore(services.area(AREA_POLICIES)).create_defaults(services.now_ns)
         root_token, _ = tokens_of(services).create(
@@ -380,7 +380,7 @@ class Lifecycle:
 
     def _authority_key(self) -> bytes | None:
         services = self._reading()
-        return None if services is None else services.area(AREA_CLUSTER).get(_AUTHORITY_KEY)
+        return None if services is None else services.area(AREA_CLUSTER).get(AUTHORITY_KEY)
 
     # -- ceremonies --
 
@@ -401,7 +401,7 @@ class Lifecycle:
         """Let another unseal key open the root key from now on, in the transaction of `services`."""
         services.transaction.put(SEAL_CONFIG_KEY, made.config.encode())
         services.transaction.put(ROOT_KEY_KEY, wrap_root_key(made.unseal_key, made.root_key))
-        services.area(AREA_CLUSTER).put(_JOIN_KEY, unsealing.join_key(made.unseal_key))
+        services.area(AREA_CLUSTER).put(JOIN_KEY, unsealing.join_key(made.unseal_key))
 
     def _cancel_ceremonies(self) -> None:
         """Forget what share holders have begun: it lives on the node that leads, and this one does no longer."""
@@ -441,7 +441,7 @@ class Lifecycle:
     def make_challenge(self, node_id: str, now_ns: int) -> bytes:
         """Return what only a holder of the unseal key can open; on the leader."""
         return unsealing.make_challenge(
-            self._secret(_JOIN_KEY), node_id, now_seconds=now_ns // 1_000_000_000, random=os.urandom
+            self._secret(JOIN_KEY), node_id, now_seconds=now_ns // 1_000_000_000, random=os.urandom
         )
 
     async def admit(
@@ -462,7 +462,7 @@ class Lifecycle:
         """
         petition = unsealing.Petition(cluster_address, request_pem, incarnation, is_voter)
         now_seconds = now_ns // 1_000_000_000
-        if not unsealing.is_proof(self._secret(_JOIN_KEY), node_id, proof, petition, now_seconds=now_seconds):
+        if not unsealing.is_proof(self._secret(JOIN_KEY), node_id, proof, petition, now_seconds=now_seconds):
             raise InvalidRequest("invalid answer given: this node does not hold the cluster's unseal key")
         try:
             return await self.vault.membership.admit(
@@ -471,7 +471,7 @@ class Lifecycle:
                 request_pem=request_pem,
                 incarnation=incarnation,
                 is_voter=is_voter,
-                authority_key_pem=self._secret(_AUTHORITY_KEY),
+                authority_key_pem=self._secret(AUTHORITY_KEY),
             )
         except JoinRefused as error:
             raise InvalidRequest(str(error)) from error

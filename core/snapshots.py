@@ -11,6 +11,8 @@ Rules it enforces:
 * What is restored reaches every node as entries of the log, beside the live state, and one last entry puts it in the
   state's place; so each node has either the old state or the new one, at the same index. From before the first of these
   entries until the last has been applied nobody else can propose: nothing acknowledged in between is lost.
+* What is the cluster's own stays as it is: by which shares it is unsealed, and the secrets by which nodes join. A snapshot
+  from before the shares were changed would otherwise ask for shares that nobody may have any more.
 * Whatever breaks a restoring off (lost leadership, a full disk) changes nothing; what was staged is dropped.
 * Memory and disk are bounded: a chunk at a time in memory, a few entries in flight, one upload at a time, and so much
   room left on the disk that the node can go on.
@@ -24,7 +26,7 @@ import os
 import shutil
 import tempfile
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, TypeVar
@@ -33,14 +35,17 @@ from conclave.cluster.errors import NotLeader
 from conclave.core.errors import InternalError, InvalidRequest, TooLarge, Unavailable
 from conclave.core.forwarding import UNKNOWN_OUTCOME
 from conclave.core.keys import Keys
+from conclave.core.lifecycle import AUTHORITY_KEY, JOIN_KEY
+from conclave.core.services import AREA_CLUSTER, area_id
 from conclave.core.store import RESTORING, Freeze, Settlement, Store
 from conclave.storage.archive import Checking, Server, new_spool, write_file
 from conclave.storage.barrier import Barrier
 from conclave.storage.errors import Corrupt, SnapshotMismatch, StorageError, WrongKey
 from conclave.storage.keyring import Keyring, unwrap_keyring
-from conclave.storage.seal import KEYRING_KEY
+from conclave.storage.seal import KEYRING_KEY, ROOT_KEY_KEY, SEAL_CONFIG_KEY
 from conclave.storage.snapshots import SNAPSHOT_ID_BYTES, Pairs
 from conclave.storage.state import StateReader
+from conclave.storage.transaction import Transaction
 from conclave.storage.writeset import KEY_BYTES_MIN, Stage
 
 if TYPE_CHECKING:
@@ -56,8 +61,9 @@ IN_FLIGHT_MAX: Final = 4
 """Entries on their way at once: enough to keep the disks busy."""
 RECORD_OVERHEAD_BYTES: Final = 8
 DISK_RESERVE_BYTES: Final = 256 << 20
-"""What an upload leaves free on the disk of the data: the log and the state go on growing."""
-RESERVE_CHECK_BYTES: Final = 16 << 20
+"""What a restoring leaves free on the disk of the data: the log and the state go on growing."""
+ROOM_CHECK_BYTES: Final = 16 << 20
+"""How much of an upload is taken between two looks at the disk."""
 DOWNLOADS_MAX: Final = 4
 """Files on their way out at once: each keeps the pages of its moment from being used again."""
 KEY_BYTES_MAX: Final = 511
@@ -142,8 +148,9 @@ class Snapshots:
         spool = new_spool(self._spool_folder)
         try:
             await self._receive(upload, spool)
-            count = await self._verify(spool, self._vault.serving_keys())
-            await self._bring_in(spool, count)
+            keys = self._vault.serving_keys()
+            count, keyring = await self._verify(spool, keys)
+            await self._bring_in(spool, count, keys, keyring)
         except (Corrupt, SnapshotMismatch) as error:
             raise InvalidRequest(str(error)) from error
         except WrongKey as error:
@@ -157,20 +164,26 @@ class Snapshots:
     async def _receive(self, upload: AsyncIterator[bytes], spool: IO[bytes]) -> None:
         """Keep an upload until it can be checked as a whole."""
         store = self._vault.store
-        unchecked_bytes = RESERVE_CHECK_BYTES
+        received_bytes = unchecked_bytes = 0
         async for piece in upload:
+            received_bytes += len(piece)
             unchecked_bytes += len(piece)
-            if unchecked_bytes >= RESERVE_CHECK_BYTES:
+            if unchecked_bytes >= ROOM_CHECK_BYTES:
                 unchecked_bytes = 0
-                if shutil.disk_usage(self._spool_folder).free < DISK_RESERVE_BYTES + RESERVE_CHECK_BYTES:
-                    raise TooLarge("there is no room on this node's disk for the snapshot")
+                self._require_room(received_bytes)
             try:
                 await store.in_thread(_writing(spool, piece))
             except OSError as error:
                 raise TooLarge(f"the snapshot cannot be kept: {error.strerror}") from error
+        self._require_room(received_bytes)
 
-    async def _verify(self, spool: IO[bytes], keys: Keys) -> int:
-        """Read all of a spooled file, and return how many records it holds.
+    def _require_room(self, received_bytes: int) -> None:
+        """See that what was received fits twice more, into the log and beside the live state."""
+        if shutil.disk_usage(self._spool_folder).free < DISK_RESERVE_BYTES + 2 * received_bytes:
+            raise TooLarge("there is no room on this node's disk for the snapshot")
+
+    async def _verify(self, spool: IO[bytes], keys: Keys) -> tuple[int, Keyring]:
+        """Read all of a spooled file, and return how many records it holds and the keyring that opens them.
 
         Raises:
             Corrupt, SnapshotMismatch: it is damaged, or holds what no state can hold.
@@ -180,7 +193,7 @@ class Snapshots:
         checking = Checking(spool, key_check.open_seal)
         async for pairs in self._records(spool, checking):
             key_check.look(pairs)
-        return checking.result()[1].count
+        return checking.result()[1].count, key_check.keyring()
 
     async def _records(self, spool: IO[bytes], checking: Checking) -> AsyncIterator[Pairs]:
         """Iterate over a spooled file's records, chunk by chunk."""
@@ -190,12 +203,13 @@ class Snapshots:
         while (found := await store.in_thread(lambda: next(records, None))) is not None:
             yield found[1]
 
-    async def _bring_in(self, spool: IO[bytes], count: int) -> None:
+    async def _bring_in(self, spool: IO[bytes], count: int, keys: Keys, keyring: Keyring) -> None:
         """Stage a checked file's records on every node, then swap."""
         vault = self._vault
         freeze = vault.store.freeze()
         try:
-            await _Staging(vault.store, freeze).run(self._records(spool, Checking(spool)), count)
+            own = own_records(vault.store.writing(), keys.barrier, Barrier(keyring))
+            await _Staging(vault.store, freeze).run(_entries(self._records(spool, Checking(spool)), own), count)
         except NotLeader as error:
             raise Unavailable(BROKEN_OFF) from error
         finally:
@@ -255,11 +269,16 @@ class _KeyCheck:
     def open_seal(self, sealed: bytes) -> bytes:
         """Open the sealed sums with the snapshot's own keyring."""
         try:
-            return Barrier(self._keyring()).open_record(SEAL_LOCATION, sealed)
+            return Barrier(self.keyring()).open_record(SEAL_LOCATION, sealed)
         except Corrupt as error:
             raise WrongKey("the snapshot's seal does not open") from error
 
-    def _keyring(self) -> Keyring:
+    def keyring(self) -> Keyring:
+        """Return the snapshot's keyring.
+
+        Raises:
+            WrongKey: it is not one of this vault.
+        """
         if not self._wrapped_keyring:
             raise WrongKey("the snapshot holds no keyring")
         keyring = unwrap_keyring(self._keys.root_key, self._wrapped_keyring)
@@ -281,8 +300,8 @@ class _Staging:
         self._freeze = freeze
         self._in_flight: deque[asyncio.Future[Settlement]] = deque()
 
-    async def run(self, records: AsyncIterator[Pairs], count: int) -> None:
-        """Stage all records and put them in the place of the state.
+    async def run(self, portions: AsyncIterator[Pairs], count: int) -> None:
+        """Stage portions of records, each an entry, and put them in the place of the state.
 
         Raises:
             NotLeader: leadership was lost; nothing has changed.
@@ -290,7 +309,7 @@ class _Staging:
             InternalError: some records were not staged; nothing has changed.
         """
         self._stage(Stage.BEGIN, [])
-        async for puts in _entries(records):
+        async for puts in portions:
             await self._wait(IN_FLIGHT_MAX - 1)
             self._stage(Stage.PUTS, puts)
         await self._wait(0)
@@ -322,12 +341,30 @@ class _Staging:
             raise InternalError(NOT_WHOLE)
 
 
-async def _entries(records: AsyncIterator[Pairs]) -> AsyncIterator[Pairs]:
-    """Iterate over records in portions that an entry can hold."""
+def own_records(view: Transaction, present: Barrier, restored: Barrier) -> dict[bytes, bytes]:
+    """Return the records that a restoring does not change, by storage key.
+
+    Args:
+        view: the state as it is.
+        present: opens it.
+        restored: seals for the state that is to be; its keyring may lack what `present` seals with.
+    """
+    own = {key: value for key in (SEAL_CONFIG_KEY, ROOT_KEY_KEY) if (value := view.get(key)) is not None}
+    for name in (JOIN_KEY, AUTHORITY_KEY):
+        key = present.child_key(area_id(present, AREA_CLUSTER), name.encode())
+        stored = view.get(key)
+        if stored is not None:
+            own[key] = restored.seal_record(key, present.open_record(key, stored))
+    return own
+
+
+async def _entries(records: AsyncIterator[Pairs], own: Mapping[bytes, bytes]) -> AsyncIterator[Pairs]:
+    """Iterate over records, with those of `own` in the place of theirs, in portions that an entry can hold."""
     portion: Pairs = []
     size_bytes = 0
     async for pairs in records:
-        for key, value in pairs:
+        for key, restored in pairs:
+            value = own.get(key, restored)
             record_bytes = len(key) + len(value) + RECORD_OVERHEAD_BYTES
             if portion and size_bytes + record_bytes > STAGED_BYTES:
                 yield portion

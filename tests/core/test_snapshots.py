@@ -153,6 +153,27 @@ async def test_a_file_from_before_a_rotation_is_restored_and_one_from_behind_it_
 
 
 @on_loop
+async def test_the_present_shares_stay_those_that_unseal() -> None:
+    async with started_vault() as fake:
+        assert fake.made is not None
+        before = await saved(fake)
+        begun = data_of(await fake.write("sys/rotate/root/init", {"secret_shares": 1, "secret_threshold": 1}))
+        share = {"key": fake.made.shares_hex[0], "nonce": begun["nonce"]}
+        changed = data_of(await fake.write("sys/rotate/root/update", share))
+        assert isinstance(await fake.write("sys/rotate"), Response)  # what is kept has to be sealed by an older key
+
+        assert await restore(fake, before) == Response()
+        fake.vault.seal()
+        with pytest.raises(InvalidRequest):
+            await fake.lifecycle.unseal(fake.made.shares_hex[0])
+        await fake.lifecycle.unseal(changed["keys"][0])
+
+        assert not fake.vault.is_sealed
+        assert fake.lifecycle.make_challenge("n2", fake.store.now_ns())
+        assert fake.lifecycle._authority_key() == b"authority key"
+
+
+@on_loop
 async def test_forcing_is_the_same() -> None:
     async with started_vault() as fake:
         assert await restore(fake, await saved(fake), PATH + "-force") == Response()

@@ -11,7 +11,9 @@ The messages are those of Go's JSON reader where clients may match them. Source:
 
 import json
 import re
+from array import array
 from collections.abc import Callable, Mapping
+from itertools import accumulate
 from typing import Any, Final, TypeVar, get_type_hints
 
 import msgspec
@@ -33,8 +35,11 @@ _PLAIN = msgspec.json.Decoder()
 _RAW_OBJECT = msgspec.json.Decoder(dict[str, Raw])
 _sorted_encoder = msgspec.json.Encoder(order="sorted")
 
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_OPENING_OR_CLOSING = re.compile(rb"[\[{\]}]")
+_STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+"""Strings, also one that never ends: if that did not match, every quote in it would be looked at as a beginning."""
+_STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+"""Brackets as signed bytes: one level down or up."""
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[{]}"))
 _LEADING_SPACE: Final = b" \t\r\n"
 _GO_TYPES: Final = {"[": "array", '"': "string", "t": "bool", "f": "bool", "n": "null"}
 
@@ -175,13 +180,13 @@ def _quoted(character: str) -> str:
 
 
 def _is_in_array(text: str, position: int) -> bool:
-    open_brackets: list[str] = []
-    for bracket in re.findall(r"[\[{\]}]", re.sub(r'"(?:[^"\\]|\\.)*"', "", text[:position])):
-        if bracket in "[{":
+    open_brackets: list[int] = []
+    for bracket in _STRINGS.sub(b"", text[:position].encode("utf-8", "replace")).translate(None, _NO_BRACKETS):
+        if bracket in b"[{":
             open_brackets.append(bracket)
         elif open_brackets:
             open_brackets.pop()
-    return bool(open_brackets) and open_brackets[-1] == "["
+    return bool(open_brackets) and open_brackets[-1] == ord("[")
 
 
 def _no_object(body: bytes) -> InvalidRequest:
@@ -195,11 +200,9 @@ def _no_object(body: bytes) -> InvalidRequest:
 def _check_depth(text: bytes) -> None:
     if text.count(b"[") + text.count(b"{") <= DEPTH_MAX:
         return
-    depth = 0
-    for bracket in _OPENING_OR_CLOSING.findall(_STRINGS.sub(b"", text)):
-        depth += 1 if bracket in b"[{" else -1
-        if depth > DEPTH_MAX:
-            raise InvalidRequest(f"failed to decode JSON input: exceeded max depth of {DEPTH_MAX}")
+    steps = array("b", _STRINGS.sub(b"", text).translate(_STEPS, _NO_BRACKETS))
+    if max(accumulate(steps), default=0) > DEPTH_MAX:
+        raise InvalidRequest(f"failed to decode JSON input: exceeded max depth of {DEPTH_MAX}")
 
 
 # -- fields --

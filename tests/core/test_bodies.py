@@ -109,6 +109,14 @@ def test_brackets_in_strings_do_not_nest() -> None:
     assert canonical_json(json.dumps({"a": "[" * 1000}).encode())
 
 
+@pytest.mark.parametrize("end", ["", "\\"])
+def test_a_string_that_never_ends_is_read_once(end: str) -> None:
+    text = "[" * (DEPTH_MAX + 1) + '"' + '\\"' * 1_000_000 + end  # hours, if it were read from each of its quotes on
+
+    with pytest.raises(InvalidRequest, match="exceeded max depth"):
+        canonical_json(text.encode())
+
+
 def test_a_value_has_a_bound() -> None:
     assert len(bounded(b"x" * VALUE_BYTES_MAX)) == VALUE_BYTES_MAX
     with pytest.raises(TooLarge):

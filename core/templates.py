@@ -21,7 +21,8 @@ from msgspec import Struct
 
 from conclave.core.identity import Alias, Entity, Group
 
-_TEMPLATE: Final = re.compile(r"\{\{\s*(.*?)\s*\}\}", re.DOTALL)
+_TEMPLATE: Final = re.compile(r"\{\{((?:(?!\{\{|\}\}).)*+)\}\}", re.DOTALL)
+"""Reads each character once, whatever a policy holds: braces without their counterpart, or a thousand spaces."""
 _WIDENING: Final = ("/", "*")
 
 
@@ -44,7 +45,7 @@ def check_template(path: str) -> None:
         ValueError: it has not.
     """
     left = _TEMPLATE.sub("", path)
-    if "{{" in left or "}}" in left or any("{{" in name for name in _TEMPLATE.findall(path)):
+    if "{{" in left or "}}" in left:
         raise ValueError("unbalanced templating characters")
 
 
@@ -63,7 +64,7 @@ def fill(path: str, person: Person | None) -> str | None:
     parts: list[str] = []
     end = 0
     for template in _TEMPLATE.finditer(path):
-        value = _value(template.group(1), person)
+        value = _value(template.group(1).strip(), person)
         if not value:
             return None
         forbidden = next((mark for mark in _WIDENING if mark in value), "+" if value == "+" else "")

@@ -75,7 +75,11 @@ def test_other_values_stand_for_themselves(value: str) -> None:
     assert fill("a/{{identity.entity.name}}/x", Person(Entity("e-1", value, 0, 0), [], [])) == f"a/{value}/x"
 
 
-@pytest.mark.parametrize("path", ["a/{{x", "a/x}}", "}}a{{", "{{a{{b}}}}", "{{a}} }}"])
+@pytest.mark.parametrize(
+    "path",
+    ["a/{{x", "a/x}}", "}}a{{", "{{a{{b}}}}", "{{a}} }}", "{{" + " " * 100_000, "{{" * 100_000, "{{a" * 100_000 + "}}"],
+    ids=range(8),
+)
 def test_braces_must_balance(path: str) -> None:
     with pytest.raises(ValueError, match="unbalanced templating characters"):
         check_template(path)

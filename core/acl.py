@@ -26,6 +26,8 @@ from conclave.core.policies import ROOT, Policy, Rule, Scalar
 
 CACHED_PATHS_MAX: Final = 1024
 """How many paths an Acl remembers the deciding rule of."""
+CACHED_PATH_CHARACTERS_MAX: Final = 256
+"""A longer path is remembered nowhere: clients choose paths, and so many of the longest would fill the memory."""
 
 _CAPABILITY: Final = {
     Operation.READ: "read",
@@ -165,9 +167,10 @@ class Acl:
         if not isinstance(cached, _Missing):
             return cached
         found = self._decide(path)
-        if len(self._cache) >= CACHED_PATHS_MAX:
-            self._cache.clear()
-        self._cache[path] = found
+        if len(path) <= CACHED_PATH_CHARACTERS_MAX:
+            if len(self._cache) >= CACHED_PATHS_MAX:
+                self._cache.clear()
+            self._cache[path] = found
         return found
 
     def _decide(self, path: str) -> Permissions | None:

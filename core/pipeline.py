@@ -20,6 +20,7 @@ from typing import Any, Final
 from msgspec import Struct, structs
 
 from conclave.core import logins, wrapping
+from conclave.core.acl import CACHED_PATH_CHARACTERS_MAX
 from conclave.core.audit_records import Subject
 from conclave.core.bodies import decode_fields
 from conclave.core.caches import CACHED_PLANS_MAX, Caches, bounded_put
@@ -175,7 +176,7 @@ class Pipeline:
         plan = self.caches.plans.get(key) if usable else None
         if plan is None:
             plan = self._plan(request, services)
-            if usable:
+            if usable and len(request.path) <= CACHED_PATH_CHARACTERS_MAX:
                 bounded_put(self.caches.plans, key, plan, CACHED_PLANS_MAX)
         assert isinstance(plan, Plan), "the cache holds nothing else"
         if (request.wrap_ttl_seconds or request.is_for_leader) and not plan.is_local:

@@ -27,6 +27,8 @@ ID_BYTES: Final = 16
 HEADER_BYTES: Final = 1 + 4 + NONCE_BYTES
 RECORD_OVERHEAD_BYTES: Final = HEADER_BYTES + 16
 DIRECTORIES_CACHED_MAX: Final = 65_536
+CACHED_PATH_CHARACTERS_MAX: Final = 256
+"""A longer path is not remembered: so many of the longest would fill the memory."""
 _PERSON_CHILD: Final = b"conclave.child"
 _PERSON_DIRECTORY: Final = b"conclave.dir"
 _PERSON_ROW: Final = b"conclave.row"
@@ -106,7 +108,10 @@ class Barrier:
 
     def descend(self, directory_id: bytes, path: str) -> bytes:
         """Return the id of the directory at `path` below another; `path` is "" or ends in a slash."""
-        return self._descend(directory_id, path) if path else directory_id
+        if not path:
+            return directory_id
+        descend = self._descend if len(path) <= CACHED_PATH_CHARACTERS_MAX else self._descend_uncached
+        return descend(directory_id, path)
 
     def row_key(self, table_id: bytes, time_ns: int, ident: bytes) -> bytes:
         """Return the storage key of a table's row: table id (16), time (8, big endian), keyed hash of `ident` (16)."""

@@ -97,6 +97,13 @@ def test_an_exhausted_key_seals_no_more() -> None:
         barrier.seal_record(LOCATION, b"one too many")
 
 
+def test_long_paths_lead_to_the_same_place_and_are_not_remembered(barrier: Barrier) -> None:
+    path = "x/" * 1000
+
+    assert barrier.descend(barrier.descend(LOCATION[:16], path), path) == barrier.descend(LOCATION[:16], path + path)
+    assert barrier._descend.cache_info().currsize == 0
+
+
 def test_names_are_hashed_under_the_cluster_s_own_key() -> None:
     first, second = Barrier(Keyring.generate(0)), Barrier(Keyring.generate(0))
 

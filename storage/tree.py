@@ -19,7 +19,10 @@ from conclave.storage.barrier import Barrier
 from conclave.storage.errors import Corrupt, TooLarge
 
 NAME_BYTES_MAX: Final = 4096
-"""The longest name of one record or directory; a path may have any number of them."""
+"""The longest name of one record or directory."""
+DEPTH_MAX: Final = 128
+"""How many directories a record may lie in: a first record marks all of them, one step must not take for ever, and no
+real path comes near."""
 PIECE_RECORDS: Final = 512
 """Records opened at a time while a listing runs to its end."""
 _LENGTH_BYTES: Final = 2
@@ -82,9 +85,11 @@ class Directory:
         """Set the record at `path`, and mark the directories on the way that had no children.
 
         Raises:
-            TooLarge: a name is over 4096 bytes.
+            TooLarge: a name is over 4096 bytes, or the path leads too deep.
             ValueError: the path is empty or ends in a slash.
         """
+        if path.count("/") > DEPTH_MAX:
+            raise TooLarge(f"a path leads through {path.count('/')} directories; the most is {DEPTH_MAX}")
         key, name = self._locate(path)
         self._view.put(key, self._seal(key, name, value))
         for directory_path in _ancestors(path):

@@ -9,7 +9,7 @@ from hypothesis.strategies import lists, sampled_from, tuples
 from conclave.storage.barrier import Barrier
 from conclave.storage.errors import Corrupt, TooLarge
 from conclave.storage.keyring import Keyring
-from conclave.storage.tree import NAME_BYTES_MAX, Directory
+from conclave.storage.tree import DEPTH_MAX, NAME_BYTES_MAX, Directory
 
 ROOT = bytes(16)
 BARRIER = Barrier(Keyring.generate(0))
@@ -98,6 +98,18 @@ def test_a_large_directory_is_emptied_in_pieces() -> None:
     assert pieces > 5
     assert root.list() == ["kept"]
     assert len(view.records) == 1
+
+
+def test_a_path_over_its_bound_is_refused() -> None:
+    view = DictView()
+    directory = Directory(view, BARRIER, ROOT)
+    directory.put("d/" * DEPTH_MAX + "x", b"")
+
+    with pytest.raises(TooLarge):
+        directory.put("d/" * DEPTH_MAX + "d/x", b"")
+    directory.delete("d/" * DEPTH_MAX + "x")
+
+    assert not view.records
 
 
 def test_a_name_over_its_bound_is_refused() -> None:

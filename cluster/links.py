@@ -1,11 +1,13 @@
 """What a node hears from its peers, sorted to whoever it concerns; and what it sends, to whom.
 
 It knows each peer by its member record: where to dial, which data directory is expected, who is told that it has been
-removed. Two things follow from the record being behind now and then:
+removed. Three things follow from the record being behind now and then:
 
 * A peer that the record does not know, but whose certificate says that it was admitted, may connect; of what it says only
   Raft messages are looked at, for "servers process incoming RPC requests without consulting their current configurations"
   (Ongaro's dissertation, section 4.1): otherwise a node that was away could not vote for one that came meanwhile.
+* A peer that says it has another address is dialed there, before the log records it: recording it may take its vote.
+  Nothing is risked: whoever answers must have the peer's certificate.
 * What is for a peer that cannot be dialed (it is not known, or has moved) goes back on the connection that it has dialed.
 """
 
@@ -90,20 +92,23 @@ class Links:
     def set_members(self, record: MembershipRecord) -> None:
         """Be connected to these members, and tell those that were removed."""
         self._roster.set_record(record)
+        self._dial_members()
+        for removed in set(record.removed) - self._refused:
+            self._refused.add(removed)
+            self._transport.refuse(removed, Refusal.REMOVED, REMOVED_TEXT)
+
+    def _dial_members(self) -> None:
         peers: dict[int, PeerAddress] = {}
-        for member in record.members:
+        for member in self._roster.record.members:
             if member.raft_id == self._raft_id:
                 continue
             try:
-                host, port = check_address(member.cluster_address)
+                host, port = check_address(self._roster.address_of(member))
             except JoinRefused as error:
                 log.warning("a member has no usable address", extra={"node_id": member.node_id, "reason": str(error)})
             else:
                 peers[member.raft_id] = PeerAddress(host, port, member.incarnation)
         self._transport.set_peers(peers)
-        for removed in set(record.removed) - self._refused:
-            self._refused.add(removed)
-            self._transport.refuse(removed, Refusal.REMOVED, REMOVED_TEXT)
 
     def send(self, peer: int, lane: Lane, frame: Frame) -> bool:
         """Send a frame; False if it was dropped."""
@@ -156,13 +161,21 @@ class Links:
             case Answer():
                 self._asks.answered(peer, frame)
             case Announce():
-                self._roster.announced(peer, frame)
+                self._announced(peer, frame)
             case ChunkRequest():
                 self._chunk_requested(peer, frame, reply)
             case ChunkReply():
                 self._receiver.reply_received(peer, frame)
             case _:
                 log.debug("a frame out of place", extra={"peer": peer})
+
+    def _announced(self, peer: int, announce: Announce) -> None:
+        member = self._roster.record.member(peer)
+        assert member is not None, "only members are sorted"
+        before = self._roster.address_of(member)
+        self._roster.announced(peer, announce)
+        if self._roster.address_of(member) != before:
+            self._dial_members()
 
     def peer_connected(self, peer: int, lane: Lane) -> None:
         """See `transport.Receiver`."""

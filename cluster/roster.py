@@ -153,6 +153,11 @@ class Roster:
         announce = self._known[raft_id].announce
         return announce is not None and announce.is_sealed is False
 
+    def address_of(self, member: Member) -> str:
+        """Return where to find a member: as it says itself, or as it is recorded."""
+        announce = self._known[member.raft_id].announce
+        return (announce.cluster_address if announce is not None else "") or member.cluster_address
+
     def changed_member(self) -> Member | None:
         """Return a member as it should be recorded, if what it says about its addresses differs from the record."""
         for member in self.record.members:

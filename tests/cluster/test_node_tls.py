@@ -81,6 +81,26 @@ def test_a_node_removed_over_tls_learns_that_it_is_one() -> None:
     asyncio.run(play())
 
 
+def test_two_of_three_nodes_may_come_back_on_other_ports_at_the_same_time() -> None:
+    """Then no majority can record the addresses before the one that stayed reaches the others there."""
+
+    async def play() -> None:
+        cluster = await found(3)
+        stayed, moved = cluster.leader, cluster.followers
+        for old in moved:
+            await old.node.stop()
+
+        cluster.members = [stayed, *(member_over_tls(old.name, log=old.log, state=old.state) for old in moved)]
+        for again in cluster.members[1:]:
+            await again.start()
+
+        await commit_somewhere(cluster, b"after")
+        await until(lambda: all(m.machine.datas[-1:] == [b"after"] for m in cluster.members))
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
 def test_a_node_that_comes_back_on_another_port_is_found_there() -> None:
     async def play() -> None:
         cluster = await found(3)

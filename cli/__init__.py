@@ -80,6 +80,7 @@ REGISTRY: Final = {
     "operator raft join": _AT + "raft:join",
     "operator raft list-peers": _AT + "raft:list_peers",
     "operator raft promote": _AT + "raft:promote",
+    "operator raft recover": _AT + "recover:recover",
     "operator raft remove-peer": _AT + "raft:remove_peer",
     "operator raft snapshot inspect": _AT + "snapshot:inspect",
     "operator raft snapshot restore": _AT + "snapshot:restore",

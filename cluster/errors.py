@@ -33,6 +33,10 @@ class RemovalRefused(ClusterError):
     """This member cannot be removed, or lose its vote; the text says why, and nothing was changed."""
 
 
+class RecoveryRefused(ClusterError):
+    """This node cannot be made a cluster of its own; the text says why, and nothing was changed."""
+
+
 class WrongDirectory(ClusterError):
     """The data directory belongs to another node than the one that was started on it."""
 

@@ -7,6 +7,7 @@ part again once it is unsealed. So what lies in the clear on a stolen disk opens
 while a running cluster never waits for its operator.
 
 The authority's own certificate is renewed on the way, for the same key and name: old and new verify the same members.
+See docs/adr/0010-certificates-that-renew-themselves.md.
 """
 
 import datetime as dt

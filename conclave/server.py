@@ -55,6 +55,7 @@ from conclave.dev import DevFailed, DevOptions
 from conclave.engines import REGISTRY as ENGINES
 from conclave.methods import REGISTRY as METHODS
 from conclave.presentation import banner, sanitized, storage_name
+from conclave.recover import recover_stores, use_peers_file
 from conclave.storage.environment import LMDB_FILE
 from conclave.storage.errors import StorageError
 from conclave.storage.file_log import FileLog
@@ -115,6 +116,21 @@ def _configuration(options: Options) -> Loaded:
     return load([Path(path) for path in options.config_paths], environment, base)
 
 
+def recover_folder(folder: Path, *, is_dry: bool) -> int:
+    """Show what a stopped node's data holds, or make that node the only member; return the process's exit code."""
+    if not (folder / "state").is_dir():
+        print(f"Error recovering: {folder} holds no node's data", file=sys.stderr)  # noqa: T201  (there is no log)
+        return 1
+    try:
+        log_store, state_store = open_storage(ServerConfig(storage=RaftStorage(path=str(folder)), listener=()))
+        with contextlib.closing(log_store), contextlib.closing(state_store):
+            _show(recover_stores(log_store, state_store, is_dry=is_dry))
+    except (StartFailed, ClusterError, StorageError, ValueError) as error:
+        print(f"Error recovering: {error}", file=sys.stderr)  # noqa: T201  (as above)
+        return 1
+    return 0
+
+
 async def run(config: ServerConfig, *, warnings: Sequence[str] = (), options: Options | None = None) -> None:
     """Start a node, serve until SIGTERM or SIGINT, and stop it.
 
@@ -168,6 +184,7 @@ class Server:
         self.config = config
         self.where = where
         self._log_store, self._state_store = open_storage(config)
+        _use_peers_file(config, self._log_store, self._state_store)
         node_id = _node_id(config, self._log_store)
         self.store = Store(Overlay(self._state_store), wall_clock_ns=time.time_ns, monotonic_seconds=time.monotonic)
         self.node = Node(
@@ -284,6 +301,19 @@ def open_storage(config: ServerConfig) -> tuple[LogStore, StateStore]:
     except (OSError, StorageError) as error:
         log_store.close()
         raise StartFailed(f"the state in {folder} cannot be opened: {error}") from error
+
+
+def _use_peers_file(config: ServerConfig, log_store: LogStore, state_store: StateStore) -> None:
+    """Make this node the only member if a peers.json in its data folder says so."""
+    if not isinstance(config.storage, RaftStorage):
+        return
+    try:
+        if use_peers_file(Path(config.storage.path), log_store, state_store):
+            log.warning("peers.json was used: this node is the only member of its cluster now")
+    except (OSError, ValueError, StorageError, ClusterError) as error:
+        state_store.close()
+        log_store.close()
+        raise StartFailed(str(error)) from error
 
 
 def _private_folders(config: ServerConfig) -> tuple[Path, ...]:

@@ -1,0 +1,178 @@
+"""What operators do to a cluster of real nodes: move, remove and promote members, and get a lost quorum back."""
+
+import json
+import subprocess
+from pathlib import Path
+
+from tests.processes.nodes import Cluster, Node, conclave, free_ports, started, wait_until
+
+RECOVER = ("operator", "raft", "recover")
+
+
+def members(cluster: Cluster, node: Node) -> dict[str, dict[str, object]]:
+    """Return the members as a node shows them, by name."""
+    status, answer = node.request("GET", "sys/storage/raft/configuration", token=cluster.token)
+    assert status == 200, answer
+    return {server["node_id"]: server for server in answer["data"]["config"]["servers"]}
+
+
+def addresses(cluster: Cluster, node: Node) -> set[tuple[str, object]]:
+    """Return the members' names and cluster addresses as a node shows them."""
+    return {(name, server["address"]) for name, server in members(cluster, node).items()}
+
+
+def change(cluster: Cluster, node: Node, operation: str, name: str) -> None:
+    """Remove, promote or demote a member, asking this node."""
+    status, answer = node.request("POST", f"sys/storage/raft/{operation}", {"server_id": name}, cluster.token)
+    assert status == 204, answer
+
+
+def move(node: Node, host: str) -> None:
+    """Give a stopped node another cluster port, under this name of the machine."""
+    old, (new,) = node.cluster_port, free_ports(1)
+    text = node.config.read_text().replace(f"127.0.0.1:{old}", f"127.0.0.1:{new}")
+    node.config.write_text(text.replace(f'"https://127.0.0.1:{new}"', f'"https://{host}:{new}"'))
+    node.cluster_port = new
+
+
+def recover(node: Node, *flags: str) -> str:
+    """Run the command on a stopped node's data."""
+    done = subprocess.run(
+        conclave(*RECOVER, f"-path={node.data}", *flags), capture_output=True, text=True, check=True, timeout=60
+    )
+    return done.stdout
+
+
+def lose_quorum(cluster: Cluster) -> Node:
+    """Kill every node, and return the one that survives: the leader, who knows everything."""
+    survivor = cluster.leader()
+    for node in cluster.nodes:
+        node.end()
+    return survivor
+
+
+def test_nodes_that_come_back_under_other_addresses_are_found_there(tmp_path: Path) -> None:
+    with started(tmp_path) as cluster:
+        moved = cluster.standbys()
+        for node in moved:
+            node.end()
+            move(node, "localhost")  # a name, which is looked up at every dial
+            node.start()
+            cluster.unseal(node)
+            assert cluster.write(cluster.leader(), "moved", by=node.name)[0] == 200
+
+        wanted = {(node.name, f"localhost:{node.cluster_port}") for node in moved}
+
+        def is_recorded() -> bool:
+            return all(wanted <= addresses(cluster, node) for node in cluster.nodes)
+
+        wait_until(is_recorded, "every node knows the new addresses")
+        cluster.leader().end()  # those that have moved must find each other
+        assert cluster.read(moved[0], "moved") == {"by": moved[1].name}
+
+
+def test_a_removed_node_refuses_at_once_and_says_why(tmp_path: Path) -> None:
+    with started(tmp_path) as cluster:
+        leader, gone = cluster.leader(), cluster.standbys()[0]
+        cluster.write(leader, "kept", value="secret")
+
+        change(cluster, leader, "remove-peer", gone.name)
+
+        wait_until(lambda: gone.health() == 530, "the removed node says so")
+        status, answer = gone.request("GET", "secret/data/kept", token=cluster.token)
+        assert status == 503
+        assert "removed from the cluster" in answer["errors"][0]
+        gone.end()
+        gone.start()
+        assert gone.health() == 530
+        assert gone.request("PUT", "sys/unseal", {"key": cluster.key})[0] == 503
+        assert gone.name not in members(cluster, leader)
+
+
+def test_a_member_loses_its_vote_and_gets_it_back(tmp_path: Path) -> None:
+    with started(tmp_path) as cluster:
+        leader = cluster.leader()
+
+        change(cluster, cluster.standbys()[0], "demote", leader.name)  # hands over first
+
+        other = next(node for node in cluster.nodes if node is not leader)
+        wait_until(lambda: not members(cluster, other)[leader.name]["voter"], "the vote is taken")
+        assert cluster.leader() is not leader
+        assert cluster.write(leader, "forwarded", value=1)[0] == 200
+        change(cluster, other, "promote", leader.name)
+        assert members(cluster, other)[leader.name]["voter"]
+
+
+def test_a_voter_without_which_the_cluster_would_stand_still_is_not_removed(tmp_path: Path) -> None:
+    with started(tmp_path) as cluster:
+        leader, (dead, alive) = cluster.leader(), cluster.standbys()
+        rules = {"last_contact_threshold": "1s"}
+        assert leader.request("POST", "sys/storage/raft/autopilot/configuration", rules, cluster.token)[0] == 204
+        dead.end()
+
+        def is_seen_dead() -> bool:
+            _, answer = leader.request("GET", "sys/storage/raft/autopilot/state", token=cluster.token)
+            return bool(answer["data"]["servers"][dead.name]["node_status"] == "failed")
+
+        wait_until(is_seen_dead, "the dead node is seen to be dead")
+        status, answer = leader.request(
+            "POST", "sys/storage/raft/remove-peer", {"server_id": alive.name}, cluster.token
+        )
+
+        assert status == 400
+        assert "no majority" in answer["errors"][0]
+        change(cluster, leader, "remove-peer", dead.name)
+        assert cluster.write(alive, "after", value=1)[0] == 200
+
+
+def test_a_lost_quorum_is_got_back_from_one_survivor(tmp_path: Path) -> None:
+    with started(tmp_path) as cluster:
+        assert cluster.write(cluster.leader(), "kept", value="before")[0] == 200
+        survivor = lose_quorum(cluster)
+        former = next(node for node in cluster.nodes if node is not survivor)
+
+        shown = recover(survivor)
+        assert "Nothing has been changed" in shown
+        assert all(f"{node.name}  127.0.0.1:{node.cluster_port}  voter" in shown for node in cluster.nodes)
+        assert "only member now" in recover(survivor, "-apply")
+        survivor.start()
+        cluster.unseal(survivor)
+
+        assert cluster.leader() is survivor
+        assert list(members(cluster, survivor)) == [survivor.name]
+        assert cluster.read(survivor, "kept") == {"value": "before"}
+        assert cluster.write(survivor, "kept", value="after")[0] == 200
+        former.start()
+        wait_until(lambda: former.health() == 530, "the former member learns that it is none")
+
+
+def test_a_peers_file_that_names_the_survivor_alone_is_used_once(tmp_path: Path) -> None:
+    with started(tmp_path) as cluster:
+        assert cluster.write(cluster.leader(), "kept", value="before")[0] == 200
+        survivor = lose_quorum(cluster)
+        file = survivor.data / "peers.json"
+        peers = [{"id": node.name, "address": f"127.0.0.1:{node.cluster_port}"} for node in cluster.nodes]
+        file.write_text(json.dumps(peers))
+        refused = subprocess.run(
+            conclave("server", f"-config={survivor.config}"), capture_output=True, text=True, check=False, timeout=60
+        )
+        assert refused.returncode == 1
+        assert "must name this node" in refused.stderr
+
+        file.write_text(json.dumps([peer for peer in peers if peer["id"] == survivor.name]))
+        survivor.start()
+        cluster.unseal(survivor)
+
+        assert cluster.read(survivor, "kept") == {"value": "before"}
+        assert not file.exists()
+        assert file.with_name("peers.json.used").exists()
+
+
+def test_a_folder_that_holds_no_node_is_no_survivor(tmp_path: Path) -> None:
+    done = subprocess.run(
+        conclave(*RECOVER, f"-path={tmp_path}"), capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert done.returncode == 1
+    assert "holds no node's data" in done.stderr
+    assert list(tmp_path.iterdir()) == []

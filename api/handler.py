@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from typing import Protocol
 
-from conclave.core.contract import Request
+from conclave.core.contract import Request, Response
 from conclave.core.outcomes import Outcome
 
 
@@ -23,6 +23,8 @@ async def ask(handler: Handler, request: Request) -> Outcome:
     def done(outcome: Outcome) -> None:
         if not future.done():
             future.set_result(outcome)
+        elif isinstance(outcome, Response) and outcome.download is not None:
+            outcome.download.close()  # nobody waits for it any more
 
     handler.handle(request, done)
     return await future

@@ -264,6 +264,8 @@ class Vault:
             raise trail.answered(error) from error  # type: ignore[misc]  # an error in, an error out
         recorded = trail.answered(response)
         if isinstance(recorded, RequestError):
+            if response.download is not None:
+                response.download.close()
             raise recorded
         return recorded
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from typing import Any
 
-from conclave.core.contract import Auth, Operation, Response
+from conclave.core.contract import Auth, Operation, Request, Response
 from conclave.core.errors import RequestError
 from conclave.core.outcomes import Outcome
 from conclave.core.services import Services
@@ -26,6 +26,13 @@ class Client:
 
     def ask(self, operation: Operation, path: str, fields: Any = None, **more: Any) -> Outcome:
         return self._loop.run_until_complete(self.fake.ask(operation, path, fields, **more))
+
+    def send(self, request: Request) -> Outcome:
+        """Return the outcome of a request that is sent as it is."""
+        return self._loop.run_until_complete(self._answered(request))
+
+    async def _answered(self, request: Request) -> Outcome:
+        return await self.fake.start(request)
 
     def read(self, path: str, **more: Any) -> Outcome:
         return self.ask(Operation.READ, path, **more)

@@ -361,6 +361,26 @@ async def started_vault(
         await fake.stop()
 
 
+@asynccontextmanager
+async def started_standby(leader: FakeVault, node_id: str = "n2") -> AsyncIterator[FakeVault]:
+    """Yield an unsealed standby of a vault, which has what the vault had, and applies what it commits from now on."""
+    standby = FakeVault(node_id)
+    standby.replica.network = leader.replica.network
+    standby.replica.network[node_id] = standby.replica
+    standby.replica.standing = Standing.FOLLOWER
+    standby.replica.leader_id = leader.replica.node_id
+    await leader.store.flush()
+    standby.overlay._state = leader.overlay._state
+    standby.store.state_replaced()
+    standby.replica.index = leader.replica.index
+    standby.made, standby.root = leader.made, leader.root
+    await standby.unseal()
+    try:
+        yield standby
+    finally:
+        await standby.stop()
+
+
 def on_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
     """Let a coroutine be a test: it runs on an event loop of its own."""
 

@@ -7,13 +7,12 @@ from typing import Any
 
 import msgspec
 
-from conclave.cluster.replica import Standing
 from conclave.core.contract import Operation, Response
 from conclave.core.errors import NotFound, TooLarge, Unavailable
 from conclave.core.forwarding import FORWARDED_BYTES_MAX, NO_LEADER, VERSION, Answer, Ask, Question, Reply
 from conclave.core.outcomes import Outcome
 from conclave.core.store import SETTLE_SECONDS_MAX
-from tests.fakes import FakeVault, data_of, on_loop, request_for, started_vault, until
+from tests.fakes import FakeVault, data_of, on_loop, request_for, started_standby, started_vault, until
 
 
 class Pair:
@@ -44,22 +43,8 @@ class Pair:
 
 @asynccontextmanager
 async def pair() -> AsyncIterator[Pair]:
-    async with started_vault() as leader:
-        standby = FakeVault("n2")
-        standby.replica.network = leader.replica.network
-        standby.replica.network["n2"] = standby.replica
-        standby.replica.standing = Standing.FOLLOWER
-        standby.replica.leader_id = "n1"
-        await leader.store.flush()
-        standby.overlay._state = leader.overlay._state
-        standby.store.state_replaced()
-        standby.replica.index = leader.replica.index
-        standby.made, standby.root = leader.made, leader.root
-        await standby.unseal()
-        try:
-            yield Pair(leader, standby)
-        finally:
-            await standby.stop()
+    async with started_vault() as leader, started_standby(leader) as standby:
+        yield Pair(leader, standby)
 
 
 async def ask(fake: FakeVault, kind: Ask, name: bytes, *, token: str = "") -> Answer:

@@ -1,6 +1,7 @@
 """hvac, the Python client of Vault, drives a cluster of three real nodes unmodified."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import hvac
 import pytest
@@ -123,3 +124,112 @@ def test_mounts_are_listed_tuned_moved_and_removed(client: hvac.Client) -> None:
 
     assert tuned["default_lease_ttl"] == 3600
     assert "two/" not in client.sys.list_mounted_secrets_engines()["data"]
+
+
+def test_a_token_is_looked_up_renewed_and_found_by_its_accessor(client: hvac.Client) -> None:
+    made = client.auth.token.create(policies=["default"], ttl="10m", meta={"team": "a"})["auth"]
+
+    found = client.auth.token.lookup_accessor(made["accessor"])["data"]
+    renewed = client.auth.token.renew(made["client_token"], increment="20m")["auth"]
+
+    assert found["meta"] == {"team": "a"}
+    assert found["id"] == ""
+    assert renewed["lease_duration"] == 1200
+    assert made["accessor"] in client.auth.token.list_accessors()["data"]["keys"]
+    client.auth.token.revoke_accessor(made["accessor"])
+    with pytest.raises(Forbidden):
+        client.auth.token.lookup(made["client_token"])
+
+
+def test_a_role_makes_tokens_by_its_own_rules(client: hvac.Client) -> None:
+    client.auth.token.create_or_update_role("ci", allowed_policies=["default"], orphan=True, token_period="1h")
+
+    made = client.auth.token.create(role_name="ci", policies=["default"])["auth"]
+
+    assert made["orphan"]
+    assert made["lease_duration"] == 3600
+    assert client.auth.token.list_roles()["data"]["keys"] == ["ci"]
+    client.auth.token.delete_role("ci")
+
+
+def test_a_group_gives_its_members_a_policy(client: hvac.Client) -> None:
+    entity = client.secrets.identity.create_or_update_entity("ann", metadata={"floor": "2"})["data"]["id"]
+    client.secrets.identity.create_or_update_group("staff", member_entity_ids=[entity], policies=["default"])
+
+    group = client.secrets.identity.read_group_by_name("staff")["data"]
+
+    assert group["member_entity_ids"] == [entity]
+    assert client.secrets.identity.lookup_entity(name="ann")["data"]["group_ids"] == [group["id"]]
+    client.secrets.identity.delete_entity(entity)
+
+
+def test_what_a_token_may_do_is_told(client: hvac.Client) -> None:
+    client.sys.create_or_update_policy("asker", 'path "secret/data/a" { capabilities = ["read", "update"] }')
+    token = client.auth.token.create(policies=["asker"])["auth"]["client_token"]
+
+    told = client.sys.get_capabilities(paths=["secret/data/a", "secret/data/b"], token=token)["data"]
+
+    assert told["secret/data/a"] == ["read", "update"]
+    assert told["secret/data/b"] == ["deny"]
+    assert "asker" in client.sys.list_policies()["data"]["policies"]
+    client.sys.delete_policy("asker")
+
+
+def test_the_lease_of_a_login_is_found_and_ended(client: hvac.Client) -> None:
+    client.sys.enable_auth_method("userpass", path="leased")
+    client.auth.userpass.create_or_update_user("eve", password="a password", mount_point="leased")
+    visitor = hvac.Client(url=client.url)
+    visitor.auth.userpass.login("eve", "a password", mount_point="leased")
+    assert visitor.is_authenticated()
+
+    lease = client.sys.list_leases("auth/leased/login/eve")["data"]["keys"][0]
+    told = client.sys.read_lease(f"auth/leased/login/eve/{lease}")["data"]
+    client.sys.revoke_prefix("auth/leased")
+
+    assert told["ttl"] > 0
+    assert not visitor.is_authenticated()
+    visitor.adapter.close()
+
+
+def test_kv_without_versions_keeps_what_it_was_given(client: hvac.Client) -> None:
+    client.sys.enable_secrets_engine("kv", path="plain", options={"version": "1"})
+    kv = client.secrets.kv.v1
+
+    kv.create_or_update_secret("a/b", {"n": 12345678901234567890}, mount_point="plain")
+
+    assert kv.read_secret("a/b", mount_point="plain")["data"] == {"n": 12345678901234567890}
+    assert kv.list_secrets("", mount_point="plain")["data"]["keys"] == ["a/"]
+    kv.delete_secret("a/b", mount_point="plain")
+    with pytest.raises(InvalidPath):
+        kv.read_secret("a/b", mount_point="plain")
+
+
+def test_transit_signs_and_hashes(client: hvac.Client) -> None:
+    client.sys.enable_secrets_engine("transit", path="signing")
+    transit = client.secrets.transit
+    transit.create_key("s", key_type="ed25519", mount_point="signing")
+
+    signature = transit.sign_data("s", hash_input="aGVsbG8=", mount_point="signing")["data"]["signature"]
+
+    checked = transit.verify_signed_data("s", "aGVsbG8=", signature=signature, mount_point="signing")
+    assert checked["data"]["valid"]
+    assert len(transit.generate_random_bytes(n_bytes=8, output_format="hex")["data"]["random_bytes"]) == 16
+
+
+def test_the_keyring_is_rotated(client: hvac.Client) -> None:
+    before = client.sys.get_encryption_key_status()["data"]["term"]
+
+    client.sys.rotate_encryption_key()
+
+    assert client.sys.get_encryption_key_status()["data"]["term"] == before + 1
+
+
+def test_an_audit_device_tells_the_hash_of_a_value(client: hvac.Client, tmp_path: Path) -> None:
+    log = tmp_path / "audit.log"
+    client.sys.enable_audit_device("file", path="told", options={"file_path": str(log)})
+
+    hashed = client.sys.calculate_hash("told", "a value")["data"]["hash"]
+
+    assert hashed.startswith("hmac-sha256:")
+    assert "told/" in client.sys.list_enabled_audit_devices()["data"]
+    client.sys.disable_audit_device("told")

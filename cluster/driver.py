@@ -9,6 +9,9 @@ Rules enforced here, beside the driver's duties in the docstring of `cluster.raf
 * A proposal is taken only while the standing is LEADER: this node leads, has applied everything of earlier terms, and is
   not handing over. The standing comes back within a term only when everything proposed before has been applied.
 * A read of own state needs the lease, and everything committed to be applied: a follower may have shown it already.
+* A follower's question for a read index is answered from the lease, if this node has it: whoever wins later had to wait
+  for its end. Without, a round of heartbeats answers it.
+* An append without entries only tells how far is committed. It waits a moment for one with entries, which tells the same.
 * Appends of one leader stay in order (all of them on the bulk connection): one that overtakes another looks like a gap.
 * A disk that owes an answer for too long, or has no room, ends leadership; one that failed ends this node's part in the
   cluster (`halt`), and `fault` says why. So does a log that contradicts what this node has promised.
@@ -46,6 +49,7 @@ from conclave.cluster.raft import (
     Event,
     Message,
     MessageKind,
+    ProgressState,
     ProposalDropped,
     Raft,
     RaftConfig,
@@ -73,6 +77,8 @@ INFLIGHT_BYTES_MAX: Final = 4 << 20
 UNCOMMITTED_BYTES_MAX: Final = 64 << 20
 UNCOMMITTED_ENTRIES_MAX: Final = 16_384
 MESSAGES_IN_FRAME_MAX: Final = 1024
+COMMIT_NOTICE_SECONDS: Final = 0.002
+"""How long word of a new commit index may wait for entries to go with. A read on the follower does not wait for it."""
 READ_SECONDS_MAX: Final = 2.0
 """How long a read waits for a leader's word before its client hears that there is none."""
 
@@ -182,6 +188,7 @@ class Driver:
         self._inbox: list[Message] = []
         self._installing: AppendJob | None = None
         self._held: list[AppendJob] = []
+        self._notices: dict[int, Message] = {}
         self._snapshot_source = NO_NODE
         config = RaftConfig(
             id=self._raft_id,
@@ -274,11 +281,14 @@ class Driver:
 
     def has_lease(self) -> bool:
         """Tell whether what this node has applied is all that anybody has been told of; see `Replica.has_lease`."""
+        return self._applied_index >= self._raft.log.committed and self._is_sole_leader()
+
+    def _is_sole_leader(self) -> bool:
+        """Tell whether nobody else can lead at this moment, so that nothing is committed that this node does not know."""
         raft = self._raft
         return (
             self.standing is Standing.LEADER
             and not raft.has_sent_timeout_now
-            and self._applied_index >= raft.log.committed
             and (self._clock() < self._lease.until or raft.tracker.is_singleton)
         )
 
@@ -454,6 +464,9 @@ class Driver:
                 has_heard_back = True
             elif message.kind is MessageKind.SNAPSHOT:
                 self._snapshot_source = message.source
+            elif message.kind is MessageKind.READ_INDEX and self._is_sole_leader():
+                raft.answer_read(message, raft.log.committed)
+                continue
             try:
                 raft.step(message)
             except StepError as error:
@@ -483,6 +496,7 @@ class Driver:
 
     def _soft_changed(self, soft: SoftState) -> None:
         if soft.role is not Role.LEADER:
+            self._notices.clear()
             self._lease.reset()
             self._settle_standing()  # before anything that another leader has decided is applied
         self._observer.leader_changed(soft.leader)
@@ -502,16 +516,44 @@ class Driver:
         control: dict[int, list[Message]] = {}
         for message in messages:
             if message.kind is MessageKind.APPEND:
+                if self._can_wait(message):
+                    self._hold_notice(message)
+                    continue
+                self._notices.pop(message.to, None)  # this one says the same, and more
                 if not self._send(message.to, Lane.BULK, Messages([message])):
                     self._raft.report_unreachable(message.to)
             elif message.kind is MessageKind.SNAPSHOT:
                 if not self._send(message.to, Lane.BULK, Messages([message])):
                     self._raft.report_snapshot(message.to, ok=False)
             else:
+                if message.kind is MessageKind.READ_INDEX_RESPONSE:
+                    self._send_notice(message.to)  # whoever reads there waits for it
                 control.setdefault(message.to, []).append(message)
         for peer, batch in control.items():
             for start in range(0, len(batch), MESSAGES_IN_FRAME_MAX):
                 self._send(peer, Lane.CONTROL, Messages(batch[start : start + MESSAGES_IN_FRAME_MAX]))
+
+    def _can_wait(self, message: Message) -> bool:
+        """Tell whether an APPEND only says how far is committed, to a peer that has what is."""
+        if message.entries or self._raft.role is not Role.LEADER or not self.may_change:
+            return False  # whoever a membership change removes must hear of it while it is still talked to
+        progress = self._raft.tracker.progress.get(message.to)
+        return progress is not None and progress.state is ProgressState.REPLICATE
+
+    def _hold_notice(self, message: Message) -> None:
+        if not self._notices:
+            self._loop.call_later(COMMIT_NOTICE_SECONDS, self._send_notices)
+        self._notices[message.to] = message
+
+    def _send_notices(self) -> None:
+        if not self.is_halted:
+            for peer in list(self._notices):
+                self._send_notice(peer)
+
+    def _send_notice(self, peer: int) -> None:
+        notice = self._notices.pop(peer, None)
+        if notice is not None and not self._send(peer, Lane.BULK, Messages([notice])):
+            self._raft.report_unreachable(peer)
 
     # -- writing --
 

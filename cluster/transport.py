@@ -11,6 +11,7 @@ Rules enforced here:
 * A connection counts only after HELLO and WELCOME agreed about cluster, both nodes and their incarnations. A refusal is a
   typed frame, so that a removed node learns what it is; then the connection is closed.
 * What cannot be written is dropped and `send` returns False: buffers are bounded. Whoever sent it decides what that means.
+* What is sent on one connection in one turn of the event loop goes out together: one TLS record, one system call.
 * Reconnecting is tried after 20 ms, up to every second, with jitter.
 
 `Transport` is the seam: `TlsTransport` here, `loopback.LoopbackTransport` in one process for tests and measurements.
@@ -142,6 +143,8 @@ class _Connection(asyncio.Protocol):
         self.peer = 0
         self.lane = Lane.CONTROL
         self.is_open = False  # greeted both ways
+        self.outgoing: list[bytes] = []  # written at the end of this turn of the loop
+        self.outgoing_bytes = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -184,16 +187,31 @@ class _Connection(asyncio.Protocol):
         if self.transport is None or self.transport.is_closing():
             return False
         limit = CONTROL_BUFFER_BYTES_MAX if self.lane is Lane.CONTROL else BULK_BUFFER_BYTES_MAX
-        if self.transport.get_write_buffer_size() > limit:
+        if self.transport.get_write_buffer_size() + self.outgoing_bytes > limit:
             return False
-        self.transport.write(encode(frame))
+        if not self.outgoing:
+            asyncio.get_running_loop().call_soon(self.flush)
+        encoded = encode(frame)
+        self.outgoing.append(encoded)
+        self.outgoing_bytes += len(encoded)
         return True
+
+    def flush(self) -> None:
+        """Write what was sent in this turn."""
+        outgoing, self.outgoing, self.outgoing_bytes = self.outgoing, [], 0
+        if outgoing and self.transport is not None and not self.transport.is_closing():
+            self.transport.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
+
+    def close(self) -> None:
+        """Close, after what has been sent is written."""
+        self.flush()
+        if self.transport is not None:
+            self.transport.close()
 
     def refuse(self, refusal: Refusal, text: str) -> None:
         """Say why, and close."""
         self.send(Refused(refusal, text))
-        if self.transport is not None:
-            self.transport.close()
+        self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
@@ -289,8 +307,7 @@ class _Outbound(_Connection):
     def frame(self, frame: Frame) -> None:
         if isinstance(frame, Refused):
             self.owner.receiver.peer_refused(self.peer, frame.code, frame.text)
-            if self.transport is not None:
-                self.transport.close()
+            self.close()
         elif self.is_open:
             self.owner.receiver.frame_received(self.peer, frame, self.send)
         elif isinstance(frame, Welcome):
@@ -411,8 +428,7 @@ class TlsTransport:
         """Wait for the end of every connection: one that outlives the event loop ends with an error."""
         connections = list(self.connections)
         for connection in connections:
-            if connection.transport is not None:
-                connection.transport.close()
+            connection.close()
         if not await _all_closed(connections):
             for connection in connections:
                 if connection.transport is not None:
@@ -447,8 +463,7 @@ class TlsTransport:
     def _forget(self, connection: _Outbound | None, peer: int, lane: Lane) -> None:
         if connection is None:
             return
-        if connection.transport is not None:
-            connection.transport.close()
+        connection.close()
         if self._open.get((peer, lane)) is connection:
             del self._open[peer, lane]
             self.receiver.peer_disconnected(peer, lane)

@@ -39,9 +39,9 @@ from conclave.storage.writeset import Stage, WriteSet
 log = logging.getLogger(__name__)
 
 PREFIX_BYTES: Final = 16
-FLUSH_SECONDS: Final = 0.2
+FLUSH_SECONDS: Final = 1.0
 """How old a committed effect may get in memory before a flush is due; it bounds what a restart has to replay."""
-FLUSH_BYTES: Final = 4 << 20
+FLUSH_BYTES: Final = 16 << 20
 """How many bytes of committed effects make a flush due."""
 OUTCOMES_MAX: Final = 16_384
 OUTCOME_BYTES_MAX: Final = 32 << 20

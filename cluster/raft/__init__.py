@@ -62,6 +62,7 @@ from conclave.cluster.raft.messages import (
     encode_conf_change,
     entry_size,
 )
+from conclave.cluster.raft.progress import ProgressState
 from conclave.cluster.raft.ready import (
     AppendJob,
     ApplyJob,
@@ -113,6 +114,7 @@ __all__ = [
     "MessageIgnored",
     "MessageKind",
     "PeerStatus",
+    "ProgressState",
     "ProposalDropped",
     "Raft",
     "RaftConfig",

@@ -65,8 +65,8 @@ class Roster:
         if known is not None:
             known.announce = announce
 
-    def assess(self, matches: Mapping[int, int], commit: int, *, now: float, wall_clock_ns: int) -> None:
-        """Judge every member's health.
+    def assess(self, matches: Mapping[int, int], commit: int, *, now: float, wall_clock_ns: int) -> list[Peer]:
+        """Judge every member's health, and return those whose health has changed.
 
         Args:
             matches: how far each member's log is, as far as a leader knows; without it, what they said counts.
@@ -74,6 +74,7 @@ class Roster:
             now: of the monotone clock, seconds.
             wall_clock_ns: the same moment as nanoseconds since 1970.
         """
+        changed = []
         for raft_id, known in self._known.items():
             if raft_id == self.raft_id:
                 known.heard_at = now
@@ -81,10 +82,13 @@ class Roster:
             known.match = matches.get(raft_id, announced)
             contact = None if known.heard_at is None else now - known.heard_at
             healthy = is_healthy(self.rules, match=known.match, commit=commit, last_contact_seconds=contact)
+            if healthy != known.is_healthy:
+                changed.append(raft_id)
             if healthy != known.is_healthy or known.stable_since_ns is None:
                 known.is_healthy = healthy
                 known.healthy_since = now
                 known.stable_since_ns = wall_clock_ns
+        return [peer for raft_id in changed if (peer := self.peer(raft_id, 0, now)) is not None]
 
     def watch(self, now: float, *, leads: bool) -> None:
         """Note that this node looks at the members, several times a second; what counts as silence begins with leading."""

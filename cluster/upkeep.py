@@ -19,7 +19,7 @@ from conclave.cluster.links import Links
 from conclave.cluster.members import Members
 from conclave.cluster.persistence import Compact, Writer
 from conclave.cluster.renewal import Renewal
-from conclave.cluster.replica import Standing, StateMachine
+from conclave.cluster.replica import Peer, Standing, StateMachine
 from conclave.cluster.roster import Roster
 from conclave.cluster.transfer import SnapshotSender
 from conclave.storage.log import LogStore
@@ -103,9 +103,11 @@ class Upkeep:
         matches = self._driver.matches()
         self._roster.announced(self._roster.raft_id, self._announcement())
         self._roster.watch(now, leads=self._driver.standing is Standing.LEADER)
-        self._roster.assess(matches, self._driver.commit_index, now=now, wall_clock_ns=time.time_ns())
+        changed = self._roster.assess(matches, self._driver.commit_index, now=now, wall_clock_ns=time.time_ns())
         if not self._driver.is_leader:
             return
+        for peer in changed:
+            _tell_health(peer)
         self._offer_snapshots_anew(now)
         if self._announcement().is_sealed and not self._driver.is_handing_over:
             # It led because it may have had to: nobody else had the newest log. Now somebody who serves takes over.
@@ -159,3 +161,14 @@ class Upkeep:
                 self._is_cutting = False
 
         self._writer.submit(Compact(piece), done)
+
+
+def _tell_health(peer: Peer) -> None:
+    if peer.is_healthy:
+        log.info("a member is healthy", extra={"node_id": peer.node_id})
+    else:
+        silent_seconds = None if peer.last_contact_seconds is None else round(peer.last_contact_seconds, 1)
+        log.warning(
+            "a member is not healthy",
+            extra={"node_id": peer.node_id, "silent_seconds": silent_seconds, "last_index": peer.last_index},
+        )

@@ -40,10 +40,10 @@ def test_a_member_that_was_never_heard_is_not_healthy() -> None:
 def test_a_member_that_is_heard_and_keeps_up_is_healthy_since_then() -> None:
     found = roster()
     found.heard(2, 10.0)
-    found.assess({2: 100}, 100, now=10.0, wall_clock_ns=5)
+    assert [peer.raft_id for peer in found.assess({1: 100, 2: 100}, 100, now=10.0, wall_clock_ns=5)] == [1, 2]
     found.heard(2, 12.0)
 
-    found.assess({2: 100}, 100, now=12.5, wall_clock_ns=6)
+    assert found.assess({1: 100, 2: 100}, 100, now=12.5, wall_clock_ns=6) == []
 
     peer = found.peer(2, 1, 12.5)
     assert peer is not None

@@ -17,6 +17,9 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from msgspec import Meta, Struct, field
 
+SNAPSHOT_INTERVAL_SECONDS: Final = 24 * 3600.0
+SNAPSHOT_INTERVAL_SECONDS_MAX: Final = 366 * 24 * 3600
+SNAPSHOTS_RETAINED_MAX: Final = 10_000
 LEASE_TTL_SECONDS: Final = 768 * 3600
 """Vault's default and longest lease: 32 days."""
 REQUEST_BYTES_MAX: Final = 32 << 20
@@ -110,6 +113,18 @@ class Telemetry(Struct, frozen=True):
     ] = field(default=0.0, name="prometheus_retention_time")
 
 
+class Snapshots(Struct, frozen=True):
+    """`snapshots`: files of the whole state, sealed, that this node saves by itself while it is unsealed."""
+
+    path: Annotated[
+        str, Meta(description="The folder, created with mode 0700; nothing is saved if it is not given.")
+    ] = ""
+    interval_seconds: Annotated[
+        float, Meta(ge=1, le=SNAPSHOT_INTERVAL_SECONDS_MAX, description="How long after one the next is saved.")
+    ] = field(default=SNAPSHOT_INTERVAL_SECONDS, name="interval")
+    retain: Annotated[int, Meta(ge=1, le=SNAPSHOTS_RETAINED_MAX, description="How many of the newest are kept.")] = 7
+
+
 class ShamirSeal(Struct, frozen=True):
     """`seal "shamir"`: key shares, given by people, unseal a node. The only kind there is, and the default."""
 
@@ -124,6 +139,7 @@ class ServerConfig(Struct, frozen=True):
     listener: Annotated[tuple[Listener, ...], Meta(description='Where the API is served: "tcp", one or several.')]
     seal: Annotated[ShamirSeal, Meta(description='How the root key is protected: "shamir".')] = ShamirSeal()
     telemetry: Annotated[Telemetry, Meta(description="Metrics.")] = Telemetry()
+    snapshots: Annotated[Snapshots, Meta(description="Backups that the node saves by itself.")] = Snapshots()
     api_addr: Annotated[
         str,
         Meta(description="URL of this node's API as clients and peers reach it; from the first listener if not given."),

@@ -47,6 +47,7 @@ from conclave.core.lifecycle import Allowances, Lifecycle, NodeInfo
 from conclave.core.metrics import Metrics
 from conclave.core.pipeline import Pipeline
 from conclave.core.services import Limits
+from conclave.core.snapshot_schedule import Schedule, ScheduledSnapshots
 from conclave.core.store import Store
 from conclave.core.system import System
 from conclave.core.system.raft import failure_tolerance
@@ -208,7 +209,10 @@ class Server:
             self.store, self.node, self.node, self.node, pipeline, forbidden_folders=_private_folders(config)
         )
         self.lifecycle = Lifecycle(self.vault, _node_info(config, where, node_id), allowances=_allowances(config))
-        pipeline.install_system(System(self.lifecycle, sanitized(config, where), _spool_folder(config)))
+        system = System(self.lifecycle, sanitized(config, where), _spool_folder(config))
+        pipeline.install_system(system)
+        schedule = _snapshot_schedule(config)
+        self.scheduled_snapshots = ScheduledSnapshots(self.vault, system.snapshots, schedule) if schedule else None
         self.metrics = Metrics()
         follow_vault(self.metrics, self.vault)
         self.listeners = Listeners(
@@ -228,6 +232,8 @@ class Server:
             self.store.start()
             await self.node.start()
             self.lifecycle.announce()
+            if self.scheduled_snapshots is not None:
+                self.scheduled_snapshots.start()
             await self.listeners.start()
             if targets:
                 assert isinstance(self.config.storage, RaftStorage), "no other storage has anybody to join"
@@ -376,6 +382,11 @@ def _transport_factory(config: ServerConfig, where: Addresses) -> TransportFacto
 def _node_settings(config: ServerConfig) -> NodeSettings:
     multiplier = config.storage.performance_multiplier if isinstance(config.storage, RaftStorage) else 0
     return NodeSettings(performance_multiplier=float(multiplier or 1))
+
+
+def _snapshot_schedule(config: ServerConfig) -> Schedule | None:
+    wanted = config.snapshots
+    return Schedule(Path(wanted.path), wanted.interval_seconds, wanted.retain) if wanted.path else None
 
 
 def _allowances(config: ServerConfig) -> Allowances:

@@ -182,6 +182,16 @@ class Snapshots:
         if shutil.disk_usage(self._spool_folder).free < DISK_RESERVE_BYTES + 2 * received_bytes:
             raise TooLarge("there is no room on this node's disk for the snapshot")
 
+    async def check(self, file: IO[bytes]) -> int:
+        """Read a file to its end, see that it could be restored here, and return how many records it holds.
+
+        Raises:
+            Corrupt, SnapshotMismatch: it is damaged, or holds what no state can hold.
+            WrongKey: its keys are not those of this vault.
+        """
+        count, _ = await self._verify(file, self._vault.serving_keys())
+        return count
+
     async def _verify(self, spool: IO[bytes], keys: Keys) -> tuple[int, Keyring]:
         """Read all of a spooled file, and return how many records it holds and the keyring that opens them.
 

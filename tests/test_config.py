@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis.strategies import text
 from msgspec import structs
 
-from conclave.config import ENVIRONMENT, NO_EFFECT, UNSUPPORTED, InmemStorage, Listener, RaftStorage, ServerConfig
+from conclave.config import (
+    ENVIRONMENT,
+    NO_EFFECT,
+    UNSUPPORTED,
+    InmemStorage,
+    Listener,
+    RaftStorage,
+    ServerConfig,
+    Snapshots,
+)
 from conclave.config_reader import ConfigError, Loaded, load
 
 MINIMAL = """\
@@ -47,6 +56,11 @@ listener "tcp" {
   tls_disable = 1
 }
 telemetry { prometheus_retention_time = "30s" }
+snapshots {
+  path     = "/backup"
+  interval = "6h"
+  retain   = 28
+}
 """
 Loader = Callable[..., Loaded]
 
@@ -82,6 +96,7 @@ def test_every_kind_of_key_is_read(loading: Loader) -> None:
     assert (config.default_lease_ttl_seconds, config.max_lease_ttl_seconds) == (86_400, 90_000)
     assert (config.log_level, config.cluster_name) == ("debug", "prod")
     assert config.telemetry.prometheus_retention_time_seconds == 30
+    assert config.snapshots == Snapshots(path="/backup", interval_seconds=21_600, retain=28)
 
 
 def test_what_is_not_said_has_vaults_defaults(loading: Loader) -> None:
@@ -147,6 +162,7 @@ def test_a_key_that_is_not_supported_is_named_with_what_to_do(loading: Loader, k
         (MINIMAL + "cluster_name = []", 3, "cluster_name: a text is wanted here"),
         (MINIMAL + 'listener "unix" {}', 3, 'listener "unix" is not supported: use "tcp"'),
         (MINIMAL + 'seal "awskms" {}', 3, 'seal "awskms" is not supported: use "shamir"'),
+        (MINIMAL + "snapshots { retain = 0 }", 3, "retain: 0 is not between 1 and 10000"),
         (MINIMAL + "telemetry = 1", 3, "'telemetry' must be a block without a label"),
         ('\nstorage "raft" {}', 2, "storage: path is missing"),
         ('storage "consul" {}', 1, 'storage "consul" is not supported: use "raft" or "inmem"'),

@@ -176,3 +176,26 @@ def test_a_folder_that_holds_no_node_is_no_survivor(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "holds no node's data" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_node_saves_snapshots_by_itself_if_its_configuration_says_so(tmp_path: Path) -> None:
+    node = Node(tmp_path, "a")
+    folder = tmp_path / "backup"
+    with node.config.open("a") as config:
+        config.write(f'snapshots {{\n  path = "{folder}"\n  interval = "1s"\n  retain = 2\n}}\n')
+    try:
+        node.start()
+        status, made = node.request("PUT", "sys/init", {"secret_shares": 1, "secret_threshold": 1})
+        assert status == 200, made
+        node.request("PUT", "sys/unseal", {"key": made["keys_base64"][0]})
+
+        first = wait_until(lambda: next(folder.glob("*Z.snap"), None), "a snapshot is there")
+
+        shown = subprocess.run(
+            conclave("operator", "raft", "snapshot", "inspect", str(first)), capture_output=True, text=True, check=True
+        )
+        assert "Index" in shown.stdout
+        wait_until(lambda: not first.exists(), "it has been replaced by two newer ones")
+        assert len(list(folder.glob("conclave-*.snap"))) in (2, 3)  # the oldest goes after the newest has come
+    finally:
+        node.end()

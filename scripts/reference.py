@@ -70,6 +70,7 @@ def configuration() -> Iterator[str]:
     yield from _keys('listener "tcp"', config.Listener, "listener.")
     yield from _keys("telemetry, in listener", config.ListenerTelemetry, "listener.telemetry.")
     yield from _keys("telemetry, at the top level", config.Telemetry, "telemetry.")
+    yield from _keys("snapshots", config.Snapshots, "snapshots.")
     yield from ["## Environment", "", "| variable (`BAO_…` goes over `VAULT_…`) | key |", "|---|---|"]
     yield from (f"| `BAO_{name}`, `VAULT_{name}` | `{key}` |" for name, key in config.ENVIRONMENT.items())
     yield from [

@@ -11,6 +11,9 @@ them, as the log tells it:
 
 What only looked (a refused check-and-set, a write that changes nothing) may have looked at effects still in flight, so
 `settled` lets its answer go with the last of those. See design section 1 and docs/adr/0004-execution-on-the-leader.md.
+
+Whoever restores a snapshot freezes the store: it alone may propose, until the swap is applied or this node leads no more
+(docs/adr/0009-restoring-through-the-log.md).
 """
 
 import asyncio

@@ -380,11 +380,11 @@ class Vault:
         if self.is_active:
             self.execution.execute(request, b"", lambda outcome: self._deliver(request, outcome, done))
         elif request.is_forwarding_refused:
-            done(self._redirect(request))
+            done(self.redirect(request))
         else:
             self.spawn(self._forward(request, done))
 
-    def _redirect(self, request: Request) -> RequestError:
+    def redirect(self, request: Request) -> RequestError:
         """Send a client to the leader that does not want this node to ask it."""
         leader = self.replica.leader
         if leader is None or not leader.api_address:

@@ -52,6 +52,8 @@ class SnapshotOperations(Engine):
             return Response()
         if request.forwarded_by:
             raise Unavailable(NO_LEADER)  # whoever sent it here is to look again
+        if request.is_forwarding_refused:
+            raise vault.redirect(request)
         outcome = await vault.uploads.send(request)
         if isinstance(outcome, RequestError):
             raise outcome

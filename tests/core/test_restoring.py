@@ -8,7 +8,7 @@ import pytest
 from conclave.cluster.replica import Ticket
 from conclave.core import snapshots
 from conclave.core.contract import Operation, Response
-from conclave.core.errors import RequestError
+from conclave.core.errors import Redirected, RequestError
 from conclave.core.outcomes import Outcome
 from conclave.core.store import Settlement
 from conclave.storage.writeset import Stage, WriteSet
@@ -108,6 +108,20 @@ async def test_a_follower_passes_an_upload_on_to_the_leader(monkeypatch: pytest.
 
         assert outcome == Response()
         assert await values(cluster, cluster.followers[1]) == {"before"}
+
+
+@on_loop
+async def test_a_follower_redirects_an_upload_that_is_not_to_be_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with trio(monkeypatch) as cluster:
+        request = request_for(Operation.UPDATE, PATH, token=cluster.root, is_forwarding_refused=True)
+        request.upload = pieces_of(b"")
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+        cluster.followers[0].vault.handle(request, future.set_result)
+        outcome = await future
+
+        assert isinstance(outcome, Redirected)
+        assert outcome.location.startswith(cluster.leader.lifecycle.node.api_address)
 
 
 @on_loop

@@ -6,7 +6,8 @@ import pytest
 
 from conclave.cluster.driver import Driver
 from conclave.cluster.errors import NoQuorum
-from conclave.cluster.frames import Lane
+from conclave.cluster.frames import Frame, Lane, Messages
+from conclave.cluster.raft import Message, MessageKind
 from conclave.cluster.replica import Standing
 from conclave.cluster.timing import ELECTION_TICKS, LEASE_TICKS
 from tests.cluster.cluster_of_nodes import Cluster, Member, commit, until
@@ -143,6 +144,76 @@ def test_a_leader_whose_transfer_failed_leads_on_when_all_it_proposed_is_applied
 
         assert standing is Standing.FOLLOWER
         assert cluster.leader.machine.datas == [b"in flight"]
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_a_leader_with_a_lease_answers_a_follower_s_read_without_asking_anybody() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        leader, follower = cluster.leader, cluster.followers[0]
+        await until(leader.node.has_lease)
+        raft = driver_of(leader)._raft
+        sequence = raft.heartbeat_sequence
+        ask = Message(MessageKind.READ_INDEX, leader.raft_id, follower.raft_id, sequence=7)
+
+        driver_of(leader)._inbox.append(ask)
+        driver_of(leader)._step_received()
+
+        answers = [m for m in raft.ready().messages if m.kind is MessageKind.READ_INDEX_RESPONSE]
+        assert [(m.to, m.index, m.sequence) for m in answers] == [(follower.raft_id, raft.log.committed, 7)]
+        assert raft.heartbeat_sequence == sequence
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_a_leader_without_a_lease_asks_a_quorum_before_it_answers_a_read() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        leader, follower = cluster.leader, cluster.followers[0]
+        await until(leader.node.has_lease)
+        driver = driver_of(leader)
+        driver._lease.until = 0.0
+        ask = Message(MessageKind.READ_INDEX, leader.raft_id, follower.raft_id, sequence=7)
+
+        driver._inbox.append(ask)
+        driver._step_received()
+
+        kinds = {message.kind for message in driver._raft.ready().messages}
+        assert MessageKind.HEARTBEAT in kinds
+        assert MessageKind.READ_INDEX_RESPONSE not in kinds
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_word_of_a_commit_waits_for_entries_but_not_for_long_and_not_for_a_reader() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        leader, follower = cluster.leader, cluster.followers[0]
+        driver = driver_of(leader)
+        sent: list[tuple[int, Message]] = []
+
+        def send(peer: int, lane: Lane, frame: Frame) -> bool:
+            assert isinstance(frame, Messages)
+            sent.extend((peer, message) for message in frame.messages)
+            return bool(lane in Lane)
+
+        driver._send = send
+        committed = driver._raft.log.committed
+        notice = Message(
+            MessageKind.APPEND, follower.raft_id, leader.raft_id, term=driver.term, index=committed, commit=committed
+        )
+
+        driver._send_all([notice])
+        assert sent == []
+        driver._send_all([Message(MessageKind.READ_INDEX_RESPONSE, follower.raft_id, leader.raft_id, sequence=1)])
+        assert sent[0] == (follower.raft_id, notice)
+
+        driver._send_all([notice])
+        await until(lambda: [m for _, m in sent].count(notice) == 2)
         await cluster.stop()
 
     asyncio.run(play())

@@ -124,7 +124,16 @@ class FlushJob:
 
 
 class Overlay:
-    """The memory of the state machine."""
+    """The memory of the state machine.
+
+    Attributes:
+        applied_index, applied_term: of the last applied entry.
+        durable_index: of the last entry whose effects the state holds.
+        membership: the record beside the applied index.
+        now_ns: the newest write set's clock.
+        staging_since: the index of the entry that began to stage a state beside the live one; 0: none is staged.
+        swapped_at: the index of the last swap since this object was made, or the state replaced; 0: there was none.
+    """
 
     def __init__(self, state: StateStore) -> None:
         self._state = state
@@ -220,6 +229,16 @@ class Overlay:
         self.applied_index, self.applied_term, self.membership = index, term, membership
         self._settle_proposed(index)
 
+    def _settle_proposed(self, index: int) -> None:
+        """Drop proposed effects up to `index`: the entry that was committed there is what counts."""
+        while self._proposed_keys and self._proposed_keys[0][0] <= index:
+            for key in self._proposed_keys.popleft()[1]:
+                records = self._proposed.get(key[:PREFIX_BYTES], {})
+                if key in records and records[key][0] <= index:
+                    del records[key]
+                    if not records:
+                        del self._proposed[key[:PREFIX_BYTES]]
+
     # -- a state that comes through the log --
 
     def _take_staged(self, index: int, write_set: WriteSet) -> None:
@@ -246,20 +265,6 @@ class Overlay:
         self._live = 1 - self._live
         self.staging_since, self._staged_count, self.swapped_at = 0, 0, index
         self._look_anew()
-
-    def open_reader(self) -> StateReader:
-        """Begin one consistent read of everything that is durable in the state."""
-        return self._state.open_reader()
-
-    def _settle_proposed(self, index: int) -> None:
-        """Drop proposed effects up to `index`: the entry that was committed there is what counts."""
-        while self._proposed_keys and self._proposed_keys[0][0] <= index:
-            for key in self._proposed_keys.popleft()[1]:
-                records = self._proposed.get(key[:PREFIX_BYTES], {})
-                if key in records and records[key][0] <= index:
-                    del records[key]
-                    if not records:
-                        del self._proposed[key[:PREFIX_BYTES]]
 
     # -- reading --
 
@@ -369,6 +374,10 @@ class Overlay:
                 on_key(index, key)
 
     # -- flushing --
+
+    def open_reader(self) -> StateReader:
+        """Begin one consistent read of everything that is durable in the state."""
+        return self._state.open_reader()
 
     @property
     def pending_bytes(self) -> int:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
+from conclave.cluster import upkeep
+from conclave.cluster.compaction import compaction_index
 from conclave.cluster.replica import Ticket
 from conclave.core import snapshots
 from conclave.core.contract import Operation, Response
@@ -209,3 +211,40 @@ async def test_a_leader_that_dies_while_it_restores_leaves_one_state_on_all_node
         await come_true(lambda: all(member.store.overlay.staging_since == 0 for member in cluster.members))
         assert await restoring(cluster, cluster.leader, content) == Response()
         assert await values(cluster, cluster.followers[0]) == {"before"}
+
+
+@on_loop
+@pytest.mark.usefixtures("small_entries")
+async def test_the_log_is_cut_up_to_where_staging_began_and_no_further_before_the_swap(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    is_staged, may_swap, swap = asyncio.Event(), asyncio.Event(), snapshots._Staging._swap
+
+    async def held(staging: snapshots._Staging, count: int) -> None:
+        is_staged.set()
+        await may_swap.wait()
+        await swap(staging, count)
+
+    monkeypatch.setattr(snapshots._Staging, "_swap", held)
+    monkeypatch.setattr(upkeep, "compaction_index", lambda facts, **_: compaction_index(facts, trailing_entries=1))
+    async with trio(monkeypatch) as cluster:
+        await put(cluster, "before")
+        content = await saved(cluster, cluster.leader)
+        await put(cluster, "after")
+        away, leader = cluster.followers[0], cluster.leader
+        await away.die()
+
+        restored = restoring(cluster, leader, content)
+        await is_staged.wait()
+        await leader.store.flush()
+        began = leader.store.overlay.staging_since
+        await come_true(lambda: leader.log.first_index >= began)
+        first_while_staging = leader.log.first_index
+        may_swap.set()
+        outcome = await restored
+        await come_true(lambda: leader.log.first_index > began)
+        again = await reborn(cluster, away)
+
+        assert first_while_staging == began
+        assert outcome == Response()
+        assert await values(cluster, again) == {"before"}

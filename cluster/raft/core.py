@@ -406,8 +406,8 @@ class Raft:
     def leader_connection_lost(self) -> None:
         """Say that the connection to the leader broke: campaign as soon as the promise L has passed, not only after T."""
         if self.role is Role.FOLLOWER:
-            jitter = self._random.randrange(max(1, self._lease_ticks // 4))
-            self.randomized_election_ticks = min(self.randomized_election_ticks, self._lease_ticks + 1 + jitter)
+            own_turn = self._lease_ticks + self._draw_turn()
+            self.randomized_election_ticks = min(self.randomized_election_ticks, own_turn)
 
     def resign(self) -> None:
         """Give up leadership and say so: the lease is over, and the others need not wait to elect another."""
@@ -420,10 +420,20 @@ class Raft:
 
     def resigned(self) -> None:
         """Take in that the leader has resigned: it is owed nothing any more, and somebody should campaign soon."""
+        self.randomized_election_ticks = self._draw_turn()
         self.leader = NO_NODE
         self._promise_ticks = 0
         self.election_elapsed = 0
-        self.randomized_election_ticks = 1 + self._random.randrange(max(1, self._lease_ticks // 4))
+
+    def _draw_turn(self) -> int:
+        """Draw after how many ticks this node campaigns when all hear at once that the leader is gone: in turns.
+
+        Those who campaign in the same moment vote for themselves only, and then nobody leads before T.
+        """
+        rivals = [voter for voter in self.tracker.voters if voter != self.leader]
+        turn = rivals.index(self.id) if self.id in rivals else 0
+        turn_ticks = max(1, self._lease_ticks // 4)
+        return 1 + turn * turn_ticks + self._random.randrange(max(1, turn_ticks // 2))
 
     # -- changing role --
 

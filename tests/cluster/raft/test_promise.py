@@ -84,6 +84,16 @@ def test_a_broken_connection_makes_a_follower_campaign_after_the_promise_and_bef
     assert len(trio.take(MessageKind.PRE_VOTE, source=2)) == 2
 
 
+def test_those_who_lose_their_leader_at_once_campaign_in_turns(trio: Cluster) -> None:
+    for follower in (2, 3):
+        trio[follower].leader_connection_lost()
+
+    trio.tick(LEASE_TICKS + 1, 2, 3)
+    trio.settle_without(1)
+
+    assert (trio.role(2), trio.role(3)) == (Role.LEADER, Role.FOLLOWER)
+
+
 def test_the_hint_of_a_broken_connection_is_void_once_the_leader_is_heard_again(trio: Cluster) -> None:
     trio[2].leader_connection_lost()
     trio.tick(2, 1)

@@ -46,7 +46,7 @@ class Event(Struct, frozen=True):
     Attributes:
         gap_seconds: the longest time without an accepted write while the harm lasted.
         pause_seconds: the same until all was whole again, with new processes that want the same cores.
-        failed: requests to other nodes than the one that was harmed that got no answer, or a 503.
+        failed: requests to nodes that were not harmed themselves that got no answer, or a 503.
     """
 
     fault: str
@@ -100,8 +100,8 @@ class Run:
     # -- the frame of every fault --
 
     @contextlib.contextmanager
-    def fault(self, name: str, node: Node) -> Iterator[None]:
-        """Measure what clients feel of a fault at a node, and wait until writes are accepted again."""
+    def fault(self, name: str, node: Node, *more: Node) -> Iterator[None]:
+        """Measure what clients of the other nodes feel of a fault, and wait until writes are accepted again."""
         has_led = node.health() == 200
         at = time.monotonic()
         self.observed_at = 0.0
@@ -110,7 +110,8 @@ class Run:
         ended_at = time.monotonic()
         history = self.load.history
         before = max((moment for moment in history.accepted_at if moment <= at), default=at)
-        failed = [moment for moment in history.failures_between(at, ended_at) if moment.node != node.name]
+        harmed = {each.name for each in (node, *more)}
+        failed = [moment for moment in history.failures_between(at, ended_at) if moment.node not in harmed]
         self.events.append(
             Event(
                 name,
@@ -187,7 +188,7 @@ class Run:
         """A node that was killed comes back sealed; with another one dead, its vote and its log are needed."""
         sealed = self.any_node()
         other = self.chooser.choice(self.others(sealed))
-        with self.fault("sealed, then kill", other):
+        with self.fault("sealed, then kill", other, sealed):
             sealed.end(signal.SIGKILL)
             sealed.start()
             self.wait_caught_up(sealed)
@@ -207,7 +208,7 @@ class Run:
 
     def kill_all(self) -> None:
         """A power cut: every process at once."""
-        with self.fault("kill all", self.cluster.leader()):
+        with self.fault("kill all", self.cluster.leader(), *self.cluster.nodes):
             for node in self.cluster.nodes:
                 node.send(signal.SIGKILL)
             for node in self.cluster.nodes:
@@ -267,11 +268,11 @@ class Run:
             self.wait_whole()
 
     def rot_log(self) -> None:
-        """Damage the log of a stopped follower. It may notice, and is replaced; what it shows must be right in any case."""
+        """Damage the log of a stopped follower: it notices, or what it shows is right; then it is replaced."""
         node = self.chooser.choice(self.cluster.standbys())
         with self.fault("rotten log", node):
             node.end(signal.SIGKILL)
-            rot(node.data / "log" / "data.mdb", self.chooser)
+            rot(max(node.data.glob("log/*.log")), self.chooser)
             with contextlib.suppress(AssertionError):  # it may refuse to start at all
                 node.start()
             self._replace(node)

@@ -25,19 +25,19 @@ def test_any_node_may_be_killed_at_any_moment(tmp_path: Path) -> None:
 
 
 def test_a_leader_may_be_lost_in_any_way_while_clients_ask_a_standby(tmp_path: Path) -> None:
-    with running(tmp_path, seed=2) as run:
+    with running(tmp_path, seed=2, has_wires=False) as run:
         run.harm_seconds = HARM_SECONDS
         failover(run, 1)
         verdict = run.finish()
 
     assert verdict.complaints == []
-    assert [event.failed for event in verdict.events] == [[]] * 5
+    assert [event.failed for event in verdict.events] == [[]] * 4
 
 
 def test_members_wires_and_logs_may_fail_at_the_same_time_as_clients_write(tmp_path: Path) -> None:
     with running(tmp_path, seed=3) as run:
         run.harm_seconds = HARM_SECONDS
-        for fault in (Run.cut_one_way, Run.slow_down, Run.replace_member, Run.rot_log, Run.kill_all):
+        for fault in (Run.cut_off, Run.cut_one_way, Run.replace_member, Run.rot_log, Run.kill_all):
             fault(run)
         verdict = run.finish()
 
@@ -48,7 +48,6 @@ def test_members_wires_and_logs_may_fail_at_the_same_time_as_clients_write(tmp_p
 def test_a_node_whose_disk_was_full_comes_back_by_itself(tmp_path: Path) -> None:
     with running(tmp_path, seed=4, has_small_disks=True) as run:
         run.harm_seconds = HARM_SECONDS
-        run.fill_disk()
         run.fill_disk()
         verdict = run.finish()
 

@@ -6,8 +6,8 @@
 * A batch is written only after the one before it was synced. So after a crash only the very last batch of the last
   segment may be torn; it was never acknowledged, and is cut off. Anything else that is wrong is damage: `Corrupt`, and
   nothing is cut (Alagappan et al., "Protocol-Aware Recovery", FAST 2018). `is_torn` tells the two apart.
-* Space is filled with zeros before it is used. A sync then has no metadata to write, a disk that is full is noticed
-  before a batch is begun, and what a torn batch did not reach is known to be blank.
+* Space is filled with zeros before it is used, by another thread if it is fast enough. A sync then has no metadata to
+  write, a disk that is full is noticed before a batch is begun, and what a torn batch did not reach is known to be blank.
 * A segment appears under its name only when it is whole and synced, and the folder is synced after that. Segments go
   only after a synced batch has said that what they hold is compacted.
 * A write or sync that failed fences the log: it is never repeated, since what the disk holds is unknown.
@@ -27,6 +27,7 @@ import enum
 import errno
 import os
 import struct
+import threading
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -52,7 +53,13 @@ from conclave.storage.log_batches import (
 SEGMENT_BYTES_MAX: Final = 16 << 20
 """A segment that has reached this is followed by another; compaction drops whole segments."""
 FILL_BYTES: Final = 1 << 18
-"""Zeros written ahead at a time."""
+"""Zeros that a batch writes ahead if it finds too few."""
+FILL_AHEAD_BYTES: Final = 4 << 20
+"""Zeros that a thread of its own keeps ahead of the batches."""
+FILL_STEP_BYTES: Final = 1 << 20
+"""Zeros that it writes at a time."""
+CLOSE_SECONDS_MAX: Final = 5.0
+"""How long closing waits for that thread: a disk that hangs must not keep the process from ending."""
 PAGE_BYTES: Final = 4096
 """Zeros in one write. Larger writes make larger units in the kernel's memory, and each later sync then writes and counts
 the whole unit: 1 MiB and 1.2 ms instead of 4 KiB and 0.3 ms, on Linux 6.18."""
@@ -115,6 +122,27 @@ class _Segment(Struct):
     last_index: int = 0  # the highest index of any entry in it, cut off or not
 
 
+class _Filling(threading.Thread):
+    """Writes and syncs zeros behind `start`, through a descriptor of its own: an error must not be lost to the batches'."""
+
+    def __init__(self, path: Path, start: int, end: int) -> None:
+        super().__init__(name="log-filler", daemon=True)
+        self.filled = start  # up to where there are zeros, once this has ended
+        self._path, self._end = path, end
+        self.start()
+
+    def run(self) -> None:
+        # What goes wrong here goes wrong again when a batch needs the room, and is told then.
+        with contextlib.suppress(OSError):
+            file = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                _write_zeros(file, self.filled, self._end)
+                os.fsync(file)
+                self.filled = self._end
+            finally:
+                os.close(file)
+
+
 class FileLog:
     """A `LogStore` in a folder of append-only segments."""
 
@@ -135,6 +163,7 @@ class FileLog:
         self._file = -1  # the last segment
         self._offset = 0  # in it, where the next batch goes
         self._filled = 0  # up to where it is filled with zeros
+        self._filling: _Filling | None = None  # to whom what is behind belongs meanwhile
         self._sequence = 1  # of the next batch
         self._chained = 0  # the checksum before it
         make_private_folder(folder)
@@ -246,6 +275,8 @@ class FileLog:
 
     def close(self) -> None:
         """See `LogStore`."""
+        if self._filling is not None:
+            self._filling.join(CLOSE_SECONDS_MAX)
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
@@ -272,6 +303,7 @@ class FileLog:
         self._offset += len(batch)
         self._sequence += 1
         self._chained = chained
+        self._fill_ahead()
 
     def _sync(self) -> None:
         """Wait for the disk: the one place where that happens for a batch, so that tests can make it fail."""
@@ -279,6 +311,8 @@ class FileLog:
 
     def _fill(self, end: int) -> None:
         """Have zeros where the next batch will stand; what is missing when the disk is full is tried again next time."""
+        if end > self._filled and self._filling is not None:
+            self._end_filling(self._filling)
         if end <= self._filled:
             return
         target = -(-end // FILL_BYTES) * FILL_BYTES
@@ -289,6 +323,18 @@ class FileLog:
                 raise Full(f"{self._folder.name}: no space left on the device") from error
             self._fence(error)
         self._filled = target
+
+    def _fill_ahead(self) -> None:
+        """Have zeros written for the batches after this one, if there are few left."""
+        if self._filling is not None and not self._filling.is_alive():
+            self._end_filling(self._filling)
+        target = min(self._offset + FILL_AHEAD_BYTES, self._segment_bytes_max)
+        if self._filling is None and self._filled < target:
+            self._filling = _Filling(self._segments[-1].path, self._filled, self._filled + FILL_STEP_BYTES)
+
+    def _end_filling(self, filling: _Filling) -> None:
+        filling.join()
+        self._filled, self._filling = filling.filled, None
 
     def _make_room(self) -> None:
         """Begin another segment if this one has reached its size."""
@@ -312,6 +358,8 @@ class FileLog:
         content = file_head(number, self._sequence, self._chained) + batch + identity
         path = self._folder / f"{number:016x}.log"
         file = self._create(path, content)
+        if self._filling is not None:
+            self._end_filling(self._filling)
         if self._file >= 0:
             os.close(self._file)
         self._file, self._offset, self._filled = file, len(content), len(content)

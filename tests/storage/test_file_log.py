@@ -340,3 +340,40 @@ def test_a_segment_has_the_published_bytes(reopen: Open, folder: Path) -> None:
 
     assert content.rstrip(b"\0").hex() == GOLDEN
     assert len(content) == file_log.FILL_BYTES
+
+
+def test_zeros_are_written_ahead_and_are_there_for_the_next_batches(folder: Path) -> None:
+    log = FileLog(folder)
+    log.append(None, entries(1, 1))
+    filling = log._filling
+    assert filling is not None
+    filling.join()
+
+    log.append(None, entries(2, 2))
+
+    assert log._filled == file_log.FILL_BYTES + file_log.FILL_STEP_BYTES
+    log.append(
+        None, entries(3, 3, size=2 * file_log.FILL_STEP_BYTES)
+    )  # waits for what is being filled, and fills the rest
+    log.close()
+    log = FileLog(folder)
+    assert log.read(1, 4, LIMITLESS) == [*entries(1, 2), *entries(3, 3, size=2 * file_log.FILL_STEP_BYTES)]
+    log.close()
+
+
+def test_zeros_that_could_not_be_written_ahead_are_written_with_the_batch(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = FileLog(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing(errno.EIO))
+        log.append(None, entries(1, 1))
+        filling = log._filling
+        assert filling is not None
+        filling.join()
+    assert filling.filled == file_log.FILL_BYTES
+
+    log.append(None, entries(2, 2, size=2 * file_log.FILL_BYTES))
+
+    assert log.read(2, 3, LIMITLESS) == entries(2, 2, size=2 * file_log.FILL_BYTES)
+    log.close()

@@ -223,14 +223,14 @@ class KeyOperations(Engine):
         return Response({"backup": base64.b64encode(packed).decode()})
 
     @operation("restore", update=Backup)
-    def restore(self, ctx: Context, body: Backup) -> Response:
+    async def restore(self, ctx: Context, body: Backup) -> Response:
         """Bring a key back from a backup, under its own name or another."""
-        return _restore(ctx, body, body.name)
+        return await _restore(ctx, body, body.name)
 
     @operation("restore/{name}", update=Backup)
-    def restore_as(self, ctx: Context, name: str, body: Backup) -> Response:
+    async def restore_as(self, ctx: Context, name: str, body: Backup) -> Response:
         """Bring a key back from a backup under this name."""
-        return _restore(ctx, body, name)
+        return await _restore(ctx, body, name)
 
     @operation("config/keys", read=True)
     def read_config(self, ctx: Context) -> Response:
@@ -394,7 +394,32 @@ def _exported(key: Key, number: int, kind: str) -> str:
     return primitives.private_text(primitives.load_private(version.key))
 
 
-def _restore(ctx: Context, body: Backup, name: str) -> Response:
+async def _restore(ctx: Context, body: Backup, name: str) -> Response:
+    key = _unpacked(body)
+    name = name or key.name
+    if "/" in name or key.type not in KEY_TYPES or key.latest_version not in key.versions:
+        raise InvalidRequest("the backup is damaged, or the name is not to be had")
+    await ctx.in_thread(lambda: _check_versions(key))
+
+    def put(step: Context) -> Response:
+        if keyset.find(step, name) is not None and not body.force:
+            raise InvalidRequest(f"1 error occurred:\n\t* key {name!r} already exists\n\n")
+        keyset.save(step, msgspec.structs.replace(key, name=name))
+        return Response()
+
+    return await ctx.atomically(put)
+
+
+def _check_versions(key: Key) -> None:
+    """Check what is restored: whoever made the backup may have changed it, and a later use takes it for sound."""
+    try:
+        for version in key.versions.values():
+            primitives.check_kept(key.kind, version.key)
+    except ValueError:
+        raise InvalidRequest("the backup holds a key that is not sound") from None
+
+
+def _unpacked(body: Backup) -> Key:
     if not body.backup:
         raise InvalidRequest("'backup' must be supplied")
     try:
@@ -404,13 +429,6 @@ def _restore(ctx: Context, body: Backup, name: str) -> Response:
     try:
         if packed[:1] != bytes([BACKUP_VERSION]):
             raise InvalidRequest("the backup is of a version that this server does not know")
-        key = msgspec.msgpack.decode(packed[1:], type=Key)
+        return msgspec.msgpack.decode(packed[1:], type=Key)
     except (msgspec.MsgspecError, binascii.Error):
         raise InvalidRequest("the backup is damaged") from None
-    name = name or key.name
-    if "/" in name or key.type not in KEY_TYPES or key.latest_version not in key.versions:
-        raise InvalidRequest("the backup is damaged, or the name is not to be had")
-    if keyset.find(ctx, name) is not None and not body.force:
-        raise InvalidRequest(f"1 error occurred:\n\t* key {name!r} already exists\n\n")
-    keyset.save(ctx, msgspec.structs.replace(key, name=name))
-    return Response()

@@ -10,7 +10,7 @@ import hmac
 from collections.abc import Callable
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
@@ -113,10 +113,32 @@ def private_bytes(key: PrivateKey) -> bytes:
 
 
 def load_private(kept: bytes) -> PrivateKey:
-    """Return the private key that `private_bytes` wrote."""
-    key = serialization.load_der_private_key(kept, password=None)
+    """Return the private key that `private_bytes` wrote, or that `check_kept` let pass.
+
+    It was sound when it was kept, and the barrier says that it has not changed: testing the primes of an RSA key again
+    takes sixty times as long as signing with it.
+    """
+    key = serialization.load_der_private_key(kept, password=None, unsafe_skip_rsa_key_validation=True)
     assert isinstance(key, PrivateKey), "no other keys are kept"
     return key
+
+
+def check_kept(kind: KeyType, kept: bytes) -> None:
+    """Check a key that comes from elsewhere. Slow for RSA: only ever run in a thread.
+
+    Raises:
+        ValueError: it is no sound key of this type.
+    """
+    if kind.is_symmetric:
+        if kind.key_bytes and len(kept) != kind.key_bytes:
+            raise ValueError(f"a key of {len(kept)} bytes is no {kind.name} key")
+        return
+    try:
+        key = serialization.load_der_private_key(kept, password=None)
+    except (TypeError, UnsupportedAlgorithm) as error:
+        raise ValueError(f"no private key: {error}") from error
+    if not isinstance(key, PrivateKey):
+        raise ValueError("a private key of no type that is used here")  # noqa: TRY004  (what was sent is no key for this)
 
 
 def public_text(key: PrivateKey) -> str:

@@ -3,6 +3,7 @@
 import base64
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis.strategies import binary
@@ -11,6 +12,7 @@ from conclave.core.contract import Response
 from conclave.core.errors import InvalidRequest, NotFound
 from conclave.core.outcomes import Outcome
 from conclave.engines.transit import primitives
+from conclave.engines.transit.keyset import Key
 from conclave.engines.transit.primitives import KEY_TYPES
 from tests.fakes import FakeVault, data_of, on_loop, started_vault
 
@@ -317,6 +319,24 @@ async def test_a_backup_restores_what_the_key_encrypted() -> None:
         opened = await vault.write("transit/decrypt/copy", {"ciphertext": sealed})
 
         assert data_of(opened)["plaintext"] == HELLO
+
+
+@pytest.mark.parametrize("kind", ["rsa-2048", "ed25519", "aes256-gcm96"])
+@on_loop
+async def test_a_backup_with_an_unsound_key_is_not_restored(kind: str) -> None:
+    async with started_vault() as vault:
+        await _with_key(vault, type=kind, exportable=True, allow_plaintext_backup=True)
+        packed = base64.b64decode(data_of(await vault.read("transit/backup/k"))["backup"])
+        key = msgspec.msgpack.decode(packed[1:], type=Key)
+        version = key.versions[1]
+        unsound = msgspec.structs.replace(version, key=version.key[:-40] + bytes(39))
+        changed = msgspec.structs.replace(key, versions={1: unsound})
+        backup = base64.b64encode(packed[:1] + msgspec.msgpack.encode(changed)).decode()
+
+        outcome = await vault.write("transit/restore/copy", {"backup": backup})
+
+        assert refusal(outcome) == "the backup holds a key that is not sound"
+        assert isinstance(await vault.read("transit/keys/copy"), NotFound)
 
 
 @on_loop

@@ -27,6 +27,8 @@ from conclave.core.timestamps import rfc3339
 
 PROTOCOL_VERSION: Final = "3"
 """What Vault's clients expect in the peer list; the Raft protocol version of its library."""
+NODE_ID_CHARACTERS_MAX: Final = 255
+"""No longer one is admitted; anybody may ask for a challenge, so no more is hashed and sealed for it."""
 
 
 class Join(Struct):
@@ -174,6 +176,8 @@ class RaftOperations(Engine):
         """Give a joining node something that only a holder of the unseal key can open."""
         if not body.server_id:
             raise InvalidRequest("no server id provided")
+        if len(body.server_id) > NODE_ID_CHARACTERS_MAX:
+            raise InvalidRequest(f"a node id has 1 to {NODE_ID_CHARACTERS_MAX} characters")
         challenge = self.lifecycle.make_challenge(body.server_id, ctx.now_ns)
         config = self.lifecycle.seal_config()
         assert config is not None, "the leader of an unsealed vault knows it"

@@ -474,6 +474,15 @@ async def test_a_leader_admits_whoever_has_opened_its_challenge() -> None:
         assert fake.replica.admitted == ["n2"]
 
 
+@pytest.mark.parametrize("node_id", ["", "x" * 256])
+@on_loop
+async def test_no_challenge_is_made_for_what_can_be_no_node(node_id: str) -> None:
+    async with started_vault() as fake:
+        outcome = await fake.write("sys/storage/raft/bootstrap/challenge", {"server_id": node_id}, token="")
+
+        assert isinstance(outcome, InvalidRequest)
+
+
 @on_loop
 async def test_a_leader_admits_nobody_else() -> None:
     async with started_vault() as fake:

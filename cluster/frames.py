@@ -52,6 +52,7 @@ class Refusal(IntEnum):
     WRONG_NODE = 3
     WRONG_INCARNATION = 4
     REMOVED = 6  # for good: ids are never used again
+    OLDER_COPY = 7  # of the data directory: what it acknowledged is gone from it
 
 
 class Outcome(IntEnum):
@@ -119,7 +120,12 @@ class Answer(Struct, array_like=True, frozen=True):
 
 
 class Announce(Struct, array_like=True, frozen=True):
-    """What a node tells about itself, once a second and on every new control connection."""
+    """What a node tells about itself, once a second and first on every new control connection.
+
+    Attributes:
+        session: random, drawn when the process began to take part; 0: not told.
+        began_with_index: where its log ended then.
+    """
 
     node_id: str
     cluster_address: str
@@ -130,6 +136,8 @@ class Announce(Struct, array_like=True, frozen=True):
     applied_index: int
     last_index: int
     last_term: int
+    session: int = 0
+    began_with_index: int = 0
 
 
 class ChunkRequest(Struct, array_like=True, frozen=True):

@@ -40,6 +40,10 @@ from conclave.cluster.transport import Admittance, PeerAddress, Reply, Transport
 log = logging.getLogger(__name__)
 
 REMOVED_TEXT: Final = "this node has been removed from the cluster"
+OLDER_COPY_TEXT: Final = (
+    "this node runs on an older copy of its data folder, and what it had acknowledged since is lost to it; "
+    "remove it from the cluster, wipe the folder, and let it join again"
+)
 
 Handler = Callable[[bytes, str], Awaitable[bytes]]
 
@@ -139,6 +143,8 @@ class Links:
         record = self._roster.record
         if raft_id in record.removed:
             return Admittance(Refusal.REMOVED, REMOVED_TEXT)
+        if self._roster.is_older_copy(raft_id):
+            return Admittance(Refusal.OLDER_COPY, OLDER_COPY_TEXT)
         member = record.member(raft_id)
         if member is not None and member.incarnation != incarnation:
             return Admittance(Refusal.WRONG_INCARNATION, "the data directory is not the one that joined")
@@ -146,6 +152,8 @@ class Links:
 
     def frame_received(self, peer: int, frame: Frame, reply: Reply) -> None:
         """See `transport.Receiver`."""
+        if self._roster.is_older_copy(peer):
+            return  # it may vote for nobody here: it has forgotten what it holds up
         is_member = self._roster.heard(peer, self._clock())
         if isinstance(frame, Messages):
             self._driver.receive(peer, frame.messages)
@@ -174,7 +182,11 @@ class Links:
         assert member is not None, "only members are sorted"
         before = self._roster.address_of(member)
         self._roster.announced(peer, announce)
-        if self._roster.address_of(member) != before:
+        if self._roster.is_older_copy(peer):
+            log.critical("a member runs on an older copy of its data folder", extra={"node_id": member.node_id})
+            self._back.pop(peer, None)
+            self._transport.refuse(peer, Refusal.OLDER_COPY, OLDER_COPY_TEXT)
+        elif self._roster.address_of(member) != before:
             self._dial_members()
 
     def peer_connected(self, peer: int, lane: Lane) -> None:
@@ -193,6 +205,9 @@ class Links:
         if refusal is Refusal.REMOVED:
             log.warning("a peer says that this node has been removed", extra={"peer": peer})
             self._driver.become_removed()
+        elif refusal is Refusal.OLDER_COPY:
+            log.critical("this node takes no part any more", extra={"peer": peer, "reason": text})
+            self._driver.halt(text)
         else:
             log.warning("a peer refuses this node", extra={"peer": peer, "refusal": refusal.name, "reason": text})
 

@@ -102,6 +102,8 @@ class Participation:
         self.sender = SnapshotSender(state, run_in_thread, self._clock)
         self.receiver = SnapshotReceiver(state, self._send_question, run_in_thread)
         source = random.Random(os.urandom(16))
+        self._session = source.randrange(1, 2**63)
+        self._began_with_index = log.last_index
         self.asks = Asks(lambda peer, frame: transport.send(peer, Lane.BULK, frame), source.randrange(2**62))
         self.driver = Driver(
             raft_id=identity.raft_id,
@@ -174,6 +176,7 @@ class Participation:
         """Take part no more. Leadership is not handed over: `step_down` does that, before."""
         self._ticker.stop()
         await self._upkeep.stop()
+        self.links.announce()  # so that the peers know how far this node was when it comes back
         self.driver.close()
         self.receiver.close()
         if self._install_task is not None:
@@ -187,7 +190,12 @@ class Participation:
         """Return what this node says about itself, with how far its log is."""
         last = self.driver.last_entry
         return structs.replace(
-            self._announcement(), applied_index=self.driver.applied_index, last_index=last.index, last_term=last.term
+            self._announcement(),
+            applied_index=self.driver.applied_index,
+            last_index=last.index,
+            last_term=last.term,
+            session=self._session,
+            began_with_index=self._began_with_index,
         )
 
     # -- handing over --

@@ -19,11 +19,22 @@ WATCH_GAP_SECONDS_MAX: Final = 5.0
 class _Known:
     """What was heard of one member; seconds of the monotone clock unless they say otherwise."""
 
-    __slots__ = ("announce", "healthy_since", "heard_at", "is_healthy", "match", "stable_since_ns")
+    __slots__ = (
+        "announce",
+        "healthy_since",
+        "heard_at",
+        "held_index",
+        "is_healthy",
+        "is_older_copy",
+        "match",
+        "stable_since_ns",
+    )
 
     def __init__(self) -> None:
         self.announce: Announce | None = None
         self.heard_at: float | None = None
+        self.held_index = 0  # committed, and on its disk, as it has said itself
+        self.is_older_copy = False
         self.match = 0
         self.is_healthy = False
         self.healthy_since = 0.0
@@ -60,10 +71,24 @@ class Roster:
         return True
 
     def announced(self, raft_id: int, announce: Announce) -> None:
-        """Keep what a member tells about itself."""
+        """Keep what a member tells about itself.
+
+        One that begins anew with a log that ends before what it had applied runs on an older copy of its data directory
+        (applied is only what is on its own disk): entries that it has acknowledged are gone from it.
+        """
         known = self._known.get(raft_id)
-        if known is not None:
-            known.announce = announce
+        if known is None:
+            return
+        before, known.announce = known.announce, announce
+        is_new = before is not None and before.session != announce.session != 0
+        if is_new and announce.began_with_index < known.held_index:
+            known.is_older_copy = True
+        known.held_index = max(known.held_index, announce.applied_index)
+
+    def is_older_copy(self, raft_id: int) -> bool:
+        """Tell whether a member has come back on an older copy of its data directory."""
+        known = self._known.get(raft_id)
+        return known is not None and known.is_older_copy
 
     def assess(self, matches: Mapping[int, int], commit: int, *, now: float, wall_clock_ns: int) -> list[Peer]:
         """Judge every member's health, and return those whose health has changed.
@@ -136,6 +161,7 @@ class Roster:
             for raft_id, known in self._known.items()
             if raft_id != self.raft_id
             and self.record.is_voter(raft_id)
+            and not known.is_older_copy
             and known.announce is not None
             and known.announce.is_sealed is not True
             and known.heard_at is not None

@@ -1,6 +1,7 @@
 """Joining, promotion, demotion, removal and new addresses, between real nodes."""
 
 import asyncio
+from copy import deepcopy
 
 import pytest
 
@@ -374,3 +375,29 @@ def test_a_dead_voter_is_removed_by_itself_if_that_is_wanted() -> None:
 
 def _peer(member: Member, name: str) -> Peer:
     return next(peer for peer in member.node.peers() if peer.node_id == name)
+
+
+def test_a_node_on_an_older_copy_of_its_data_takes_no_part_and_says_why() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        restored, leader = cluster.followers[0], cluster.leader
+        await commit(leader, b"one")
+        await until(lambda: restored.machine.datas == [b"one"])
+        await restored.node.stop()
+        copied = deepcopy((restored.log, restored.state))
+        await restored.restart()
+        await commit(leader, b"two")
+        await until(lambda: restored.machine.datas[-1:] == [b"two"])
+        restored.announce(is_sealed=False)  # so that its peers know what it holds
+        await restored.node.stop()
+
+        restored.log, restored.state = copied
+        await restored.restart()
+
+        await until(lambda: "older copy" in restored.node.fault)
+        assert restored.node.standing is Standing.FOLLOWER
+        await commit(leader, b"three")
+        assert await leader.node.remove(restored.name)
+        await cluster.stop()
+
+    asyncio.run(play())

@@ -1,5 +1,7 @@
 """What a node knows of the others."""
 
+import pytest
+
 from conclave.cluster.frames import Announce
 from conclave.cluster.membership import Member, MembershipRecord
 from conclave.cluster.raft import ConfState
@@ -142,3 +144,18 @@ def test_members_heard_of_lately_can_be_reached_and_so_can_this_node() -> None:
     found.heard(3, 1.0)
 
     assert found.reachable(11.5) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("session", "began_with_index", "expected"),
+    [(8, 89, True), (8, 90, False), (8, 500, False), (7, 0, False), (0, 0, False)],
+)
+def test_who_begins_anew_before_what_it_had_applied_runs_on_an_older_copy(
+    session: int, began_with_index: int, expected: bool
+) -> None:
+    found = roster()
+    found.announced(2, Announce("y", "", "", "", "", False, 90, 95, 3, 7, 0))
+
+    found.announced(2, Announce("y", "", "", "", "", False, 0, 0, 0, session, began_with_index))
+
+    assert found.is_older_copy(2) is expected

@@ -1,6 +1,8 @@
 """What operators do to a cluster of real nodes: move, remove and promote members, and get a lost quorum back."""
 
 import json
+import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -41,6 +43,15 @@ def recover(node: Node, *flags: str) -> str:
         conclave(*RECOVER, f"-path={node.data}", *flags), capture_output=True, text=True, check=True, timeout=60
     )
     return done.stdout
+
+
+def join_anew(cluster: Cluster, node: Node, through: Node) -> None:
+    """Wipe a stopped node's data, and let it become a member again."""
+    shutil.rmtree(node.data)
+    node.start()
+    status, answer = node.request("PUT", "sys/storage/raft/join", {"leader_api_addr": through.address})
+    assert status == 200, answer
+    cluster.unseal(node)
 
 
 def lose_quorum(cluster: Cluster) -> Node:
@@ -87,6 +98,11 @@ def test_a_removed_node_refuses_at_once_and_says_why(tmp_path: Path) -> None:
         assert gone.health() == 530
         assert gone.request("PUT", "sys/unseal", {"key": cluster.key})[0] == 503
         assert gone.name not in members(cluster, leader)
+
+        gone.end()
+        join_anew(cluster, gone, leader)
+
+        assert cluster.read(gone, "kept") == {"value": "secret"}
 
 
 def test_a_member_loses_its_vote_and_gets_it_back(tmp_path: Path) -> None:
@@ -144,6 +160,37 @@ def test_a_lost_quorum_is_got_back_from_one_survivor(tmp_path: Path) -> None:
         assert cluster.write(survivor, "kept", value="after")[0] == 200
         former.start()
         wait_until(lambda: former.health() == 530, "the former member learns that it is none")
+
+        former.end()
+        join_anew(cluster, former, survivor)
+
+        assert cluster.read(former, "kept") == {"value": "after"}
+
+
+def test_a_node_on_an_older_copy_of_its_data_folder_is_refused(tmp_path: Path) -> None:
+    with started(tmp_path) as cluster:
+        leader, node = cluster.leader(), cluster.standbys()[0]
+        node.end()
+        copied = shutil.copytree(node.data, tmp_path / "copy")
+        node.start()
+        cluster.unseal(node)
+        assert cluster.write(leader, "later", value=1)[0] == 200
+        assert cluster.read(node, "later") == {"value": 1}
+        node.end(signal.SIGTERM)  # its peers have heard by then how far it was
+
+        shutil.rmtree(node.data)
+        copied.rename(node.data)
+        node.start()
+
+        def fault() -> str:
+            return str(node.request("GET", "sys/health")[1].get("fault", ""))
+
+        wait_until(lambda: "older copy" in fault(), "it is told")
+        assert cluster.write(leader, "later", value=2)[0] == 200
+        change(cluster, leader, "remove-peer", node.name)
+        node.end()
+        join_anew(cluster, node, leader)
+        assert cluster.read(node, "later") == {"value": 2}
 
 
 def test_a_peers_file_that_names_the_survivor_alone_is_used_once(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ _CODES: Final = {
     "sealed": _Code(503, "sealedcode"),
     "uninitialized": _Code(501, "uninitcode"),
     "removed": _Code(530, "removedcode"),
+    "unhealthy": _Code(474, "haunhealthycode"),
 }
 
 

@@ -184,6 +184,10 @@ class Membership(Protocol):
         """Return every member, this node included, in order of node id."""
 
     @property
+    def fault(self) -> str:
+        """Why this node takes no part, or does not lead: a sick disk, an old copy of its data; empty if nothing is wrong."""
+
+    @property
     def committed_index(self) -> int:
         """The commit index as this node knows it."""
 

@@ -157,7 +157,7 @@ class Response(Struct):
     batch_failure_code: int = (
         0  # some items of a batch were wrong: answered with this code (400, or the client's choice)
     )
-    condition: str = ""  # sys/health alone: "active", "standby", "sealed", "uninitialized", "removed"
+    condition: str = ""  # sys/health alone: a key of the table in api/health.py
     raw: bytes | None = None  # a body that is no JSON (metrics in Prometheus' form), with its content type
     content_type: str = ""
     download: Download | None = None  # a body that goes piece by piece; of operations about one node only

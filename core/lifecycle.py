@@ -158,7 +158,14 @@ class Lifecycle:
             return "uninitialized"
         if self.vault.is_sealed:
             return "sealed"
+        if self.fault:
+            return "unhealthy"
         return "active" if self.vault.active_since_ns is not None else "standby"
+
+    @property
+    def fault(self) -> str:
+        """Why this node cannot do its part; empty if nothing is wrong."""
+        return self.vault.membership.fault or self.vault.store.fault or ""
 
     def seal_config(self) -> SealConfig | None:
         """Return how the unseal key is shared; None as long as this node does not know."""

@@ -80,6 +80,7 @@ class FakeReplica:
         self.barriers = 0
         self.admitted: list[str] = []
         self.non_voters: set[str] = set()
+        self.fault = ""
         self.rules = AutopilotRules()
         self.authority_key: Callable[[], bytes | None] = lambda: None
         self.loses_answers = False

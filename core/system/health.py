@@ -62,6 +62,8 @@ class HealthOperations(Engine):
         info = lifecycle.cluster_info()
         if info is not None:
             data |= {"cluster_name": info.name, "cluster_id": info.id}
+        if lifecycle.fault:
+            data["fault"] = lifecycle.fault
         return Response(data, is_bare=True, condition=condition)
 
     @operation("host-info", read=True, is_local=True)

@@ -287,7 +287,7 @@ def _wrap_ttl_seconds(text: str) -> int:
     except ValueError as error:
         raise InvalidRequest(f"error parsing X-Vault-Wrap-TTL header: {error}") from None
     if nanoseconds < 0:
-        raise InvalidRequest("requested wrap ttl cannot be negative")
+        raise InvalidRequest("error parsing X-Vault-Wrap-TTL header: requested wrap ttl cannot be negative")
     return -(-nanoseconds // NANOSECONDS)
 
 

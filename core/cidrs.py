@@ -3,8 +3,11 @@
 import ipaddress
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TypeAlias
 
 from conclave.core.errors import InvalidRequest
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def check_cidrs(texts: Sequence[str]) -> list[str]:
@@ -37,6 +40,15 @@ def contains(cidrs: Sequence[str], address: str) -> bool:
     return any(ip in _network(cidr) for cidr in cidrs)
 
 
+def are_within(inner: Sequence[str], outer: Sequence[str]) -> bool:
+    """Whether each of some ranges lies in one of others; any range does where there are no others."""
+    return not outer or all(any(_is_within(_network(one), _network(other)) for other in outer) for one in inner)
+
+
+def _is_within(inner: Network, outer: Network) -> bool:
+    return inner.version == outer.version and inner.subnet_of(outer)  # type: ignore[arg-type]  # of one version, as asked
+
+
 @lru_cache(maxsize=1024)
-def _network(cidr: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+def _network(cidr: str) -> Network:
     return ipaddress.ip_network(cidr, strict=False)

@@ -359,8 +359,8 @@ class PolicyStore:
             self._storage.delete(_record_name(name))
 
     def names(self) -> list[str]:
-        """Return all names, sorted, `root` included."""
-        return sorted([*map(unquote, self._storage.list()), ROOT])
+        """Return all names, sorted, and `root` behind them."""
+        return [*sorted(map(unquote, self._storage.list())), ROOT]
 
 
 def _clean(name: str) -> str:

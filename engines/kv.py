@@ -261,7 +261,7 @@ class Kv(Engine):
     @operation("destroy/{path...}", update=Numbers)
     def destroy(self, ctx: Context, path: str, body: Numbers) -> Response:
         """Remove the data of versions for good."""
-        for number in _change_versions(ctx, path, _wanted(body), _destroyed):
+        for number in _change_versions(ctx, path, _wanted(body, "no version number provided"), _destroyed):
             ctx.storage.delete(_version_name(path, number))
         return Response()
 
@@ -321,7 +321,7 @@ class Kv(Engine):
         """Change what holds for a secret."""
         secret = _load(ctx, path)
         if secret is None:
-            raise NotFound
+            return Response(is_absent=True, raw=b"", content_type="application/json")  # no body at all, as measured
         unset = [name for name, value in ctx.request.parameters().items() if value is None]
         custom = {} if "custom_metadata" in unset else dict(secret.custom_metadata or {})
         for name, value in (body.custom_metadata or {}).items():
@@ -468,9 +468,9 @@ def _delete_after_seconds(secret: Secret, config: Config) -> int:
 # -- versions --
 
 
-def _wanted(body: Numbers) -> list[int]:
+def _wanted(body: Numbers, problem: str = "No version number provided") -> list[int]:
     if not body.versions:
-        raise InvalidRequest("no version number provided")
+        raise InvalidRequest(problem)
     return body.versions
 
 

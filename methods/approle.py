@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from conclave.core import token_fields
-from conclave.core.cidrs import check_cidrs, contains
+from conclave.core.cidrs import are_within, check_cidrs, contains
 from conclave.core.contract import Context, Engine, Login, Response, TokenParameters, operation
 from conclave.core.crypto import hash_text, new_uuid
 from conclave.core.durations import NANOSECONDS, Seconds
@@ -261,7 +261,7 @@ class AppRole(Engine):
         hashed = _hash_of(ctx, role, body.secret_id_accessor)
         secret = None if hashed is None else ctx.storage.get(_secret_place(role, hashed), SecretId)
         if secret is None or secret.is_over(ctx.now_ns):
-            raise NotFound(f"failed to find accessor entry for secret_id_accessor: {body.secret_id_accessor!r}")
+            raise NotFound(f'failed to find accessor entry for secret_id_accessor: "{body.secret_id_accessor}"')
         return Response(_describe_secret(secret))
 
     @operation("role/{role_name}/secret-id-accessor/destroy", update=WhichAccessor, delete=WhichAccessor)
@@ -270,7 +270,7 @@ class AppRole(Engine):
         role = _known(ctx, role_name)
         hashed = _hash_of(ctx, role, body.secret_id_accessor)
         if hashed is None:
-            raise NotFound(f"failed to find accessor entry for secret_id_accessor: {body.secret_id_accessor!r}")
+            raise NotFound(f'failed to find accessor entry for secret_id_accessor: "{body.secret_id_accessor}"')
         _remove(ctx, role.key, hashed)
         return Response()
 
@@ -280,6 +280,12 @@ class AppRole(Engine):
     def read_field(self, ctx: Context, role_name: str, field: str) -> Response:
         """Show one field of a role."""
         shown = _describe(_known(ctx, role_name))
+        if field == "bound-cidr-list":
+            warning = (
+                'The "bound_cidr_list" field is deprecated and will be removed. '
+                'Please use "secret_id_bound_cidrs" instead.'
+            )
+            return Response({"bound_cidr_list": shown["secret_id_bound_cidrs"]}, warnings=[warning])
         return Response({name: shown[name] for name in _names(field)})
 
     @operation("role/{role_name}/{field}", update=WriteRole)
@@ -439,6 +445,11 @@ def _make(ctx: Context, role_name: str, text: str, body: DrawSecretId) -> Respon
     hashed = _hash(text, role.key)
     if ctx.storage.get(_secret_place(role, hashed), SecretId) is not None:
         raise InvalidRequest("SecretID is already registered")
+    bound_cidrs, token_bound_cidrs = check_cidrs(body.cidr_list), check_cidrs(body.token_bound_cidrs)
+    if not are_within(bound_cidrs, role.secret_id_bound_cidrs):
+        raise InvalidRequest("cidr_list must lie within the role's secret_id_bound_cidrs")
+    if not are_within(token_bound_cidrs, role.parameters.bound_cidrs):
+        raise InvalidRequest("token_bound_cidrs must lie within the role's token_bound_cidrs")
     secret = SecretId(
         accessor=new_uuid(ctx.random),
         created_ns=ctx.now_ns,
@@ -447,8 +458,8 @@ def _make(ctx: Context, role_name: str, text: str, body: DrawSecretId) -> Respon
         ttl_seconds=ttl,
         uses_left=uses,
         metadata=_metadata(body.metadata),
-        bound_cidrs=check_cidrs(body.cidr_list),
-        token_bound_cidrs=check_cidrs(body.token_bound_cidrs),
+        bound_cidrs=bound_cidrs,
+        token_bound_cidrs=token_bound_cidrs,
     )
     ctx.storage.put(_secret_place(role, hashed), secret)
     ctx.storage.put(f"accessor/{role.key}/{secret.accessor}", hashed.encode())

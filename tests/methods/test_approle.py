@@ -203,3 +203,24 @@ async def test_secret_ids_that_are_over_are_tidied_away() -> None:
         await vault.write("auth/approle/tidy/secret-id")
 
         assert isinstance(await vault.list("auth/approle/role/app/secret-id"), NotFound)
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_within"),
+    [
+        ({"cidr_list": ["10.1.0.0/16"]}, True),
+        ({"cidr_list": ["10.0.0.1"], "token_bound_cidrs": ["192.168.0.1"]}, True),
+        ({"cidr_list": ["10.1.0.0/16", "11.0.0.0/8"]}, False),
+        ({"cidr_list": ["0.0.0.0/0"]}, False),
+        ({"cidr_list": ["::1"]}, False),
+        ({"token_bound_cidrs": ["192.169.0.1"]}, False),
+    ],
+)
+@on_loop
+async def test_a_secret_id_is_bound_no_less_than_its_role(fields: dict[str, Any], is_within: bool) -> None:
+    async with started_vault() as vault:
+        await _with_role(vault, secret_id_bound_cidrs=["10.0.0.0/8"], token_bound_cidrs=["192.168.0.0/16"])
+
+        drawn = await vault.write("auth/approle/role/app/secret-id", fields)
+
+        assert isinstance(drawn, Response) is is_within

@@ -175,3 +175,16 @@ async def test_a_deleted_user_is_gone() -> None:
 
         assert isinstance(await vault.read("auth/userpass/users/bob"), NotFound)
         assert isinstance(await vault.write("auth/userpass/login/bob", {"password": "pw"}, token=""), InvalidRequest)
+
+
+@on_loop
+async def test_a_user_bound_to_addresses_logs_in_from_there_alone() -> None:
+    async with started_vault() as vault:
+        await _with_bob(vault, token_bound_cidrs=["10.0.0.0/8"])
+        login = {"password": "pw"}
+
+        near = await vault.write("auth/userpass/login/bob", login, token="", remote_address="10.1.2.3")
+        far = await vault.write("auth/userpass/login/bob", login, token="", remote_address="11.1.2.3")
+
+        assert isinstance(near, Response)
+        assert isinstance(far, PermissionDenied)

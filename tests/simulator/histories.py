@@ -282,6 +282,23 @@ def snapshot_lost_on_the_way() -> None:
     assert cluster[3].commit_index == cluster[1].commit_index, "a follower waits for ever for a snapshot"
 
 
+def stuck_in_a_later_term() -> None:
+    """A member has come to a later term than its leader's, alone: it takes nothing from that leader, and wins no election.
+
+    It must say so, so that all come to a later term together.
+    """
+    cluster = Cluster(seed=1, lease_ticks=LEASE_TICKS)
+    cluster.elect(1)
+    cluster.deliver(Message(MessageKind.PRE_VOTE_RESPONSE, 3, 2, 5, reject=True))
+    assert (cluster[1].term, cluster[3].term) == (2, 5)
+    decided = cluster.propose(1, b"for all")
+
+    cluster.run(20 * ELECTION_TICKS)
+
+    assert cluster[1].commit_index >= decided
+    assert cluster[3].commit_index >= decided, "a member waits for ever in a term of its own"
+
+
 HISTORIES: Final[tuple[Callable[[], None], ...]] = (
     removals_one_after_the_other,
     figure_eight,
@@ -296,4 +313,5 @@ HISTORIES: Final[tuple[Callable[[], None], ...]] = (
     waiting_for_each_others_configuration,
     late_refusal,
     snapshot_lost_on_the_way,
+    stuck_in_a_later_term,
 )

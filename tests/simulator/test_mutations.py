@@ -31,6 +31,7 @@ NOTICED_BY_A_HISTORY = (
     "commit_not_told_with_votes",
     "next_falls_behind_a_late_refusal",
     "snapshot_report_ignored",
+    "later_term_kept_secret",
 )
 NOTICED_WITHIN_A_FEW_SEEDS = (
     "vote_for_any_log",

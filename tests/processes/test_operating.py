@@ -122,7 +122,7 @@ def test_a_member_loses_its_vote_and_gets_it_back(tmp_path: Path) -> None:
 def test_a_voter_without_which_the_cluster_would_stand_still_is_not_removed(tmp_path: Path) -> None:
     with started(tmp_path) as cluster:
         leader, (dead, alive) = cluster.leader(), cluster.standbys()
-        rules = {"last_contact_threshold": "1s"}
+        rules = {"last_contact_threshold": "3s"}
         assert leader.request("POST", "sys/storage/raft/autopilot/configuration", rules, cluster.token)[0] == 204
         dead.end()
 

@@ -24,6 +24,10 @@ LIMITS_MAX: Final = 256
 """How many limits there can be; each request is compared with all of them."""
 ADDRESSES_MAX: Final = 100_000
 """How many client addresses are counted at once; the one that came first is forgotten first."""
+OVERALL_RATE_MIN: Final = 100.0
+"""The least that a limit on all requests lets through in a second: a smaller one would stop the cluster, not protect it."""
+QUOTAS_PREFIX: Final = "sys/quotas/"
+"""Never limited: who has made a limit that is too small must be able to remove it."""
 EXEMPT_PATHS: Final = frozenset({"sys/generate-root/attempt", "sys/generate-root/update"})
 """Not counted, besides what a sealed node answers: who holds shares must be able to use them in an emergency."""
 
@@ -67,8 +71,14 @@ class RateLimitTable:
         """Add or replace a limit.
 
         Raises:
-            InvalidRequest: another is about the same path, or there are as many as there may be.
+            InvalidRequest: another is about the same path, there are as many as there may be, or it would let next to
+                nothing through.
         """
+        if not limit.path and limit.rate / limit.interval_seconds < OVERALL_RATE_MIN:
+            raise InvalidRequest(
+                f"a limit on all requests must let at least {OVERALL_RATE_MIN:.0f} a second through; "
+                "name a mount by 'path' to limit that"
+            )
         others = [each for each in self.all() if each.name != limit.name]
         same = next((each for each in others if each.path == limit.path), None)
         if same is not None:
@@ -108,7 +118,7 @@ class RateLimiter:
         Raises:
             TooManyRequests: its address has made too many below that path.
         """
-        if not self._limits or request.path in EXEMPT_PATHS:
+        if not self._limits or request.path in EXEMPT_PATHS or request.path.startswith(QUOTAS_PREFIX):
             return
         limit = next((each for each in self._limits if _covers(each.path, request.path)), None)
         if limit is not None and not _is_within(limit, self._window(limit, request.remote_address, now_ns), now_ns):

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
+from conclave.core import quotas
 from conclave.core.contract import Operation, Request
 from conclave.core.errors import TooManyRequests
-from conclave.core.quotas import ADDRESSES_MAX, RateLimit, RateLimiter
+from conclave.core.quotas import RateLimit, RateLimiter
 from tests.clients import client, is_done, refusal
 
 SECOND_NS = 10**9
@@ -67,13 +68,21 @@ def test_the_longest_path_counts() -> None:
     assert count_admitted(used, "secrets") == 1
 
 
-def test_memory_is_bounded_however_many_addresses_come() -> None:
+def test_whoever_has_made_a_limit_can_remove_it() -> None:
+    used = limiter(RateLimit("l", "sys/", 1, interval_seconds=3600))
+
+    assert count_admitted(used, "sys/quotas/rate-limit/l") == 10
+    assert count_admitted(used, "sys/mounts") == 1
+
+
+def test_memory_is_bounded_however_many_addresses_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quotas, "ADDRESSES_MAX", 100)
     used = limiter(RateLimit("l", "", 1))
-    for number in range(ADDRESSES_MAX + 10):
+    for number in range(110):
         count_admitted(used, "secret/data/a", address=str(number), tries=1)
 
     assert count_admitted(used, "secret/data/a", address="0") == 1  # forgotten, so it may again
-    assert count_admitted(used, "secret/data/a", address=str(ADDRESSES_MAX)) == 0
+    assert count_admitted(used, "secret/data/a", address="109") == 0
 
 
 def test_a_limit_holds_from_the_moment_it_is_made_until_it_is_removed() -> None:
@@ -111,6 +120,8 @@ def test_a_limit_is_described_as_vault_describes_it() -> None:
     [
         ({}, "'rate' is invalid"),
         ({"rate": -1}, "'rate' is invalid"),
+        ({"rate": 99}, "a limit on all requests must let at least 100 a second through"),
+        ({"rate": 1000, "interval": "1m"}, "a limit on all requests must let at least 100 a second through"),
         ({"rate": 1, "path": "nomount/"}, 'invalid mount path "nomount/"'),
         ({"rate": 1, "role": "r"}, "a rate limit cannot be bound to a role"),
         ({"rate": 1, "type": "lease-count"}, 'quota type "lease-count" is not rate-limit'),
@@ -126,8 +137,9 @@ def test_what_is_no_limit_is_refused(fields: dict[str, Any], problem: str) -> No
 def test_two_limits_cannot_be_about_the_same_path() -> None:
     with client() as vault:
         vault.write("sys/quotas/rate-limit/a", {"rate": 100})
+        assert is_done(vault.write("sys/quotas/rate-limit/a", {"rate": 200}))
 
-        assert 'exists under the name "a"' in refusal(vault.write("sys/quotas/rate-limit/b", {"rate": 5}))
+        assert 'exists under the name "a"' in refusal(vault.write("sys/quotas/rate-limit/b", {"rate": 500}))
 
 
 def test_limits_can_be_asked_what_holds_for_all_of_them() -> None:

@@ -170,6 +170,7 @@ class Driver:
         self._leading_term = 0
         self._standing_term = 0
         self._last_change = Ticket(0, 0)
+        self._last_addition = 0  # the index at which a member came
         self._begin()
 
     def _begin(self) -> None:
@@ -205,7 +206,8 @@ class Driver:
         self._raft = Raft(config, storage, self._random)
 
     def _snapshot(self) -> Snapshot:
-        snapshot = self._take_snapshot(self._log.first_index - 1)
+        # A state that lacks the newest member is not asked for: as long as it was on offer, no newer one would be opened.
+        snapshot = self._take_snapshot(max(self._log.first_index - 1, self._last_addition))
         state = snapshot.meta.conf_state
         known = {*state.voters, *state.learners, *state.voters_outgoing}
         if not known.issuperset(self._raft.tracker.members):
@@ -632,6 +634,8 @@ class Driver:
             record = self.record
         else:
             record = apply_change(self.record, change, conf_state)
+            if any(self.record.member(member.raft_id) is None for member in record.members):
+                self._last_addition = entry.index
         self._machine.apply_membership(entry.index, entry.term, encode_record(record))
         self._last_change = Ticket(entry.term, entry.index)
         self._lease.void(self._raft.heartbeat_sequence)

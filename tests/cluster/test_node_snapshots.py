@@ -7,6 +7,7 @@ import pytest
 from msgspec import structs
 
 from conclave.cluster.membership import decode_identity, encode_identity
+from conclave.cluster.raft import Snapshot
 from conclave.cluster.replica import Standing
 from conclave.storage.log import LmdbLog
 from conclave.storage.state import LmdbState
@@ -55,6 +56,34 @@ def test_a_new_node_whose_log_entries_are_gone_gets_a_snapshot() -> None:
         ticket = await commit(cluster.leader, b"after")
         await until(lambda: new.machine.applied[0] >= ticket.index)
         assert new.machine.datas[-1] == b"after"
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_a_state_from_before_a_node_was_added_is_not_offered_to_it_again_and_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        await write_and_cut(cluster, 300)
+        part = cluster.leader.node._part
+        assert part is not None
+        sender = part.sender
+        take, tries = sender.take, list[int]()
+
+        def counted(*, index_min: int = 0) -> Snapshot:
+            tries.append(index_min)
+            return take(index_min=index_min)
+
+        monkeypatch.setattr(sender, "take", counted)
+        new = cluster.member("d")
+        await cluster.add(new)
+        await until(lambda: len(tries) > 1)
+
+        cluster.leader.machine.flush()
+
+        await until(lambda: is_settled(new, 4))
         await cluster.stop()
 
     asyncio.run(play())

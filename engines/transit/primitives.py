@@ -93,8 +93,9 @@ def decode_base64(text: str, alphabet: bytes | None = None) -> bytes:
         ValueError: in Go's words, where it goes wrong.
     """
     characters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789" + (alphabet or b"+/").decode()
-    wrong = next((at for at, character in enumerate(text.rstrip("=")) if character not in characters), None)
-    if wrong is None:
+    unpadded = text.rstrip("=")
+    wrong = len(unpadded) - len(unpadded.lstrip(characters))  # where the first one stands that is none of these
+    if wrong == len(unpadded):
         try:
             return base64.b64decode(text, alphabet, validate=True)
         except ValueError:

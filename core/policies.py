@@ -247,14 +247,21 @@ def _capabilities(path: str, item: hcl.Item) -> frozenset[str]:
 
 
 def _parameters(path: str, item: hcl.Item) -> dict[str, list[Scalar]]:
-    """Read `{ "name" = ["value", …] }`; names are compared in lower case."""
+    """Read `{ "name" = ["value", …] }`; names are compared in lower case.
+
+    Where two names are the same but for their case, both lists count, and the stricter one if only one is empty: an empty
+    list denies, or allows, every value.
+    """
     objects = item.value if isinstance(item.value, list) else [item.value]
     found: dict[str, list[Scalar]] = {}
     for each in objects:
         if not isinstance(each, hcl.Object):
             _refuse(path, f'path "{path}": "{item.key}" must be a map of lists, on line {item.line}')
         for inner in each.items:
-            found[inner.key.lower()] = _scalars(path, inner)
+            name, values = inner.key.lower(), _scalars(path, inner)
+            before = found.get(name, values)
+            is_everything = item.key == "denied_parameters" and not (before and values)
+            found[name] = [] if is_everything else values if before is values else [*before, *values]
     return found
 
 

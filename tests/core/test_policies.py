@@ -208,3 +208,19 @@ def test_what_is_not_there_cannot_be_patched() -> None:
         assert refusal(vault.patch("sys/policies/acl/none", {"cas_required": True})) == (
             "InvalidRequest: policy not found"
         )
+
+
+@pytest.mark.parametrize(
+    ("kind", "lists", "merged"),
+    [
+        ("denied_parameters", '"a" = [] "A" = ["x"]', []),
+        ("denied_parameters", '"a" = ["y"] "A" = ["x"]', ["y", "x"]),
+        ("allowed_parameters", '"a" = [] "A" = ["x"]', ["x"]),
+        ("allowed_parameters", '"a" = ["y"] "A" = ["x"]', ["y", "x"]),
+        ("allowed_parameters", '"a" = []', []),
+    ],
+)
+def test_names_that_differ_in_case_alone_are_one(kind: str, lists: str, merged: list[str]) -> None:
+    (rule,) = parse_policy("p", f'path "x" {{ capabilities = ["update"] {kind} = {{ {lists} }} }}').rules
+
+    assert getattr(rule, kind) == {"a": merged}

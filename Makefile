@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SEEDS ?= 300
 
-.PHONY: install demo demo-stop test check docs simulate replay test-compose bench bench-peer clean
+.PHONY: install demo demo-stop test check docs simulate replay test-compose bench bench-peer bench-check clean
 
 install: $(VENV)/.installed
 
@@ -41,6 +41,10 @@ bench: install
 
 bench-peer: install
 	scripts/bench --peer
+	$(BIN)/python -m bench.pages
+
+bench-check: install
+	$(BIN)/python -m bench.check
 
 clean:
 	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

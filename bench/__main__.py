@@ -4,6 +4,7 @@ python -m bench                       all layers, all operations on three of our
 python -m bench --peer                the operations in turns with a real three-node OpenBao
 python -m bench --layers barrier,log  some layers, no operations
 python -m bench --operations read     operations whose name contains a word
+python -m bench --growth 1000,100000  what size does
 """
 
 import argparse
@@ -12,26 +13,31 @@ import tempfile
 from pathlib import Path
 
 from bench import report
+from bench.growth import Step, grow
 from bench.layers import LAYERS, Figure
 from bench.nodes import CONCLAVE, OPENBAO, Cluster
-from bench.operations import OPERATIONS, Measured, measure, prepare
+from bench.operations import OPERATIONS, Idle, Measured, measure, measure_idle, prepare
 
 BASE_PORT = 23000
 PEER_BASE_PORT = 23050
+IDLE_SECONDS = 5
 
 
 def main() -> int:
     """Measure what the command line asks for."""
     arguments = _arguments()
     machine = report.machine()
-    layers = _measure_layers(arguments.layers)
-    operations = [] if arguments.layers and not arguments.operations else _measure_operations(arguments)
+    layers = [] if arguments.growth else _measure_layers(arguments.layers)
+    wants_operations = arguments.operations or not (arguments.layers or arguments.growth)
+    idle, operations = _measure_operations(arguments) if wants_operations else ([], [])
+    growth = _measure_growth(arguments) if arguments.growth else []
     if layers:
         print(report.layer_table(layers), end="\n\n")
     if operations:
         print(report.operation_table(operations), end="\n\n")
     name = arguments.name or ("peer" if arguments.peer else "local-latest")
-    print(f"written to {report.save(name, machine, layers, operations)}")
+    file = report.save(name, machine, layers=layers, operations=operations, idle=idle, growth=growth)
+    print(f"written to {file}")
     return 0
 
 
@@ -42,6 +48,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--operations", default="", help="only operations whose name contains this")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each operation (5)")
     parser.add_argument("--seconds", type=int, default=2, help="seconds of a round (2)")
+    parser.add_argument(
+        "--growth", default="", help="only: fill a cluster to these numbers of secrets, and measure there"
+    )
     parser.add_argument("--name", default="", help="name of the result file")
     return parser.parse_args()
 
@@ -59,8 +68,15 @@ def _measure_layers(wanted: str) -> list[Figure]:
     return figures
 
 
-def _measure_operations(arguments: argparse.Namespace) -> list[Measured]:
+def _measure_growth(arguments: argparse.Namespace) -> list[Step]:
+    sizes = [int(size) for size in arguments.growth.split(",")]
+    with tempfile.TemporaryDirectory(prefix="conclave-bench-") as folder:
+        return grow(Path(folder), BASE_PORT, sizes, arguments.seconds, lambda text: print(text, file=sys.stderr))
+
+
+def _measure_operations(arguments: argparse.Namespace) -> tuple[list[Idle], list[Measured]]:
     chosen = [operation for operation in OPERATIONS if arguments.operations in operation.name]
+    idle: list[Idle] = []
     measured: list[Measured] = []
     with tempfile.TemporaryDirectory(prefix="conclave-bench-") as folder:
         clusters = [Cluster(CONCLAVE, Path(folder) / "ours", base_port=BASE_PORT)]
@@ -69,6 +85,7 @@ def _measure_operations(arguments: argparse.Namespace) -> list[Measured]:
         try:
             for cluster in clusters:
                 cluster.start()
+                idle.append(measure_idle(cluster, IDLE_SECONDS))
             prepared = [(cluster, prepare(cluster)) for cluster in clusters]
             for operation in chosen:
                 measured += measure(
@@ -81,7 +98,7 @@ def _measure_operations(arguments: argparse.Namespace) -> list[Measured]:
         finally:
             for cluster in clusters:
                 cluster.stop()
-    return measured
+    return idle, measured
 
 
 if __name__ == "__main__":

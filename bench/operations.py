@@ -6,6 +6,7 @@ two take turns, so that a noisy moment of the machine hits both. A figure is the
 
 import json
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -82,6 +83,29 @@ class Measured(Struct, frozen=True):
     p999_ms: float
     cpu_microseconds: float  # of all nodes together, a request
     written_bytes: float  # of all nodes together, a request
+
+
+class Idle(Struct, frozen=True):
+    """What a cluster uses that is asked nothing; of one node, the mean of all."""
+
+    program: str
+    resident_bytes: float
+    cpu_percent: float
+    written_bytes_a_second: float
+
+
+def measure_idle(cluster: Cluster, seconds: float) -> Idle:
+    """Watch a cluster that is asked nothing."""
+    before = cluster.usage()
+    time.sleep(seconds)
+    after = cluster.usage()
+    nodes = len(cluster.nodes)
+    return Idle(
+        cluster.program.name,
+        after.resident_bytes / nodes,
+        (after.cpu_seconds - before.cpu_seconds) / seconds / nodes * 100,
+        (after.written_bytes - before.written_bytes) / seconds / nodes,
+    )
 
 
 def prepare(cluster: Cluster) -> Prepared:

@@ -12,11 +12,14 @@ from typing import Any, Final
 import msgspec
 
 import conclave
+from bench.growth import Step
 from bench.layers import Figure
 from bench.nodes import OPENBAO
-from bench.operations import Measured
+from bench.operations import Idle, Measured
 
 RESULTS: Final = Path(__file__).parent / "results"
+PAGE_BYTES: Final = 4096
+"""Fewer bytes a request were written by something else than the request."""
 
 
 def machine() -> dict[str, Any]:
@@ -33,7 +36,7 @@ def machine() -> dict[str, Any]:
         "conclave": conclave.__version__,
         "openbao": _peer_version(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "load_before": os.getloadavg()[0],
+        "load_before": round(os.getloadavg()[0], 1),
     }
 
 
@@ -45,7 +48,15 @@ def _peer_version() -> str:
     return done.stdout.split(",")[0].strip()
 
 
-def save(name: str, machine_facts: dict[str, Any], layers: Sequence[Figure], operations: Sequence[Measured]) -> Path:
+def save(
+    name: str,
+    machine_facts: dict[str, Any],
+    *,
+    layers: Sequence[Figure],
+    operations: Sequence[Measured],
+    idle: Sequence[Idle],
+    growth: Sequence[Step],
+) -> Path:
     """Write the results as JSON and return the file."""
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / f"{name}.json"
@@ -53,6 +64,8 @@ def save(name: str, machine_facts: dict[str, Any], layers: Sequence[Figure], ope
         "machine": machine_facts,
         "layers": msgspec.to_builtins(list(layers)),
         "operations": msgspec.to_builtins(list(operations)),
+        "idle": msgspec.to_builtins(list(idle)),
+        "growth": msgspec.to_builtins(list(growth)),
     }
     file.write_text(json.dumps(document, indent=2) + "\n")
     return file
@@ -88,11 +101,12 @@ def operation_table(measured: Sequence[Measured]) -> str:
                 f"{peer.cpu_microseconds:,.0f}",
                 f"{ours.rate / peer.rate:.1f}x",
                 f"{ours.cpu_microseconds / peer.cpu_microseconds:.2f}",
+                f"{ours.written_bytes / peer.written_bytes:.2f}" if peer.written_bytes >= PAGE_BYTES else "",
             ]
         rows.append(tuple(row))
     heads = ["operation", "req/s", "p50 ms", "p99 ms", "CPU µs", "bytes"]
     if any(each.program != "conclave" for each in measured):
-        heads += ["peer req/s", "p50 ms", "p99 ms", "CPU µs", "rate ratio", "CPU ratio"]
+        heads += ["peer req/s", "p50 ms", "p99 ms", "CPU µs", "rate ratio", "CPU ratio", "bytes ratio"]
     return table(tuple(heads), rows)
 
 

@@ -1,0 +1,129 @@
+"""`python -m bench.pages`: write docs/performance.md from the last results that were committed.
+
+The page says nothing that is not in `results/peer.json` (and `results/growth.json`): it cannot promise what nobody measured.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from bench.report import PAGE_BYTES, RESULTS
+
+PAGE: Final = Path(__file__).parent.parent / "docs" / "performance.md"
+GROWTH: Final = RESULTS / "growth.json"
+_HEAD: Final = """\
+# Performance
+
+Written by `python -m bench.pages` from `bench/results/peer.json`; not edited by hand. How it is measured:
+`bench/README.md`. To measure on your machine:
+
+    make bench-peer
+    .venv/bin/python -m bench.pages
+
+Three nodes of each program ran on **one** machine, together with the load generator, and took turns. Read the ratios: with a
+machine for each node both would be faster. Nothing was switched off for it: every write is on the disks of two nodes before
+it is answered, reads are linearizable on every node (OpenBao's standbys forward them), tokens and policies are checked.
+"""
+
+
+def page(results: dict[str, Any], growth: dict[str, Any] | None) -> str:
+    """Return the whole page."""
+    parts = [_HEAD, _machine(results["machine"])]
+    ours = {each["name"]: each for each in results["operations"] if each["program"] == "conclave"}
+    peers = {each["name"]: each for each in results["operations"] if each["program"] != "conclave"}
+    if peers:
+        parts += [_operations(ours, peers), _costs(ours, peers)]
+    if results.get("idle"):
+        parts.append(_idle(results["idle"]))
+    if growth is not None:
+        parts.append(_growth(growth))
+    parts.append(_layers(results["layers"]))
+    return "\n".join(parts)
+
+
+def _machine(machine: dict[str, Any]) -> str:
+    return (
+        f"Measured {machine['time'][:10]} on {machine['cores']} cores ({machine['cpu']}), {machine['system']}, Python "
+        f"{machine['python']}, Conclave {machine['conclave']}, {machine['openbao'] or 'no peer'}; load average before "
+        f"it began: {machine['load_before']:.1f}.\n"
+    )
+
+
+def _operations(ours: dict[str, Any], peers: dict[str, Any]) -> str:
+    rows = [
+        (
+            name,
+            f"{own['rate']:,.0f}",
+            f"{peers[name]['rate']:,.0f}",
+            f"**{own['rate'] / peers[name]['rate']:.1f} times**",
+            f"{own['p50_ms']:.1f} / {peers[name]['p50_ms']:.1f}",
+            f"{own['p99_ms']:.0f} / {peers[name]['p99_ms']:.0f}",
+        )
+        for name, own in ours.items()
+    ]
+    heads = ("operation", "requests/s", "OpenBao", "ratio", "p50 ms, ours / theirs", "p99 ms, ours / theirs")
+    return "## What a client sees\n\n" + _table(heads, rows)
+
+
+def _costs(ours: dict[str, Any], peers: dict[str, Any]) -> str:
+    def written(each: dict[str, Any]) -> str:
+        return f"{each['written_bytes'] / 1024:.1f}" if each["written_bytes"] >= PAGE_BYTES else "-"
+
+    rows = [
+        (
+            name,
+            f"{own['cpu_microseconds']:,.0f}",
+            f"{peers[name]['cpu_microseconds']:,.0f}",
+            f"**1/{peers[name]['cpu_microseconds'] / own['cpu_microseconds']:.1f}**",
+            written(own),
+            written(peers[name]),
+        )
+        for name, own in ours.items()
+    ]
+    heads = ("operation", "CPU µs a request", "OpenBao", "ratio", "KiB written a request", "OpenBao")
+    return "## What it costs all three nodes together\n\n" + _table(heads, rows)
+
+
+def _idle(idle: Sequence[dict[str, Any]]) -> str:
+    rows = [(each["program"], f"{each['resident_bytes'] / 1e6:.0f}", f"{each['cpu_percent']:.1f}") for each in idle]
+    return "## A node that is asked nothing\n\n" + _table(("program", "memory, MB", "CPU, % of a core"), rows)
+
+
+def _growth(growth: dict[str, Any]) -> str:
+    rows = [
+        (
+            f"{each['secrets']:,}",
+            f"{each['read_p50_ms']:.2f}",
+            f"{each['write_p50_ms']:.2f}",
+            f"{each['resident_bytes'] / 1e6:.0f}",
+            f"{each['disk_bytes'] / 1e6:.0f}",
+        )
+        for each in growth["growth"]
+    ]
+    heads = ("secrets", "read p50, ms, 16 at a time", "write p50, ms", "memory of the leader, MB", "its disk, MB")
+    return f"## What size does\n\n{_machine(growth['machine'])}\n" + _table(heads, rows)
+
+
+def _layers(layers: Sequence[dict[str, Any]]) -> str:
+    rows = [
+        (each["layer"], each["name"], f"{each['microseconds']:,.1f}", f"{each['spread_microseconds']:,.1f}")
+        for each in layers
+    ]
+    return "## Layers alone\n\n" + _table(("layer", "operation", "µs", "spread"), rows)
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    line: Callable[[Sequence[str]], str] = lambda cells: "| " + " | ".join(cells) + " |"  # noqa: E731  # two uses, here
+    rule = ["---", *(["---:"] * (len(heads) - 1))]
+    return "\n".join([line(heads), line(rule), *(line(row) for row in rows)]) + "\n"
+
+
+def main() -> None:
+    """Write the page."""
+    results = json.loads((RESULTS / "peer.json").read_text())
+    PAGE.write_text(page(results, json.loads(GROWTH.read_text()) if GROWTH.exists() else None))
+
+
+if __name__ == "__main__":
+    main()

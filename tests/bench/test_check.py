@@ -1,0 +1,28 @@
+"""The guard against slower layers: what it compares, and what it lets pass."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.check import _compare, slower
+
+
+def test_only_what_is_slower_by_more_than_the_tolerance_is_named() -> None:
+    baseline = {"a": 1.0, "b": 2.0, "c": 3.0}
+
+    assert slower({"a": 1.4, "b": 3.2, "c": 1.0}, baseline, 1.5) == {"b": 1.6}
+
+
+def test_a_figure_without_a_baseline_is_no_failure() -> None:
+    assert slower({"new": 9.0}, {"a": 1.0}, 1.5) == {}
+
+
+def test_the_exit_code_tells_of_a_slower_layer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "baseline.json"
+    file.write_text(json.dumps({"barrier: seal": 1.0}))
+
+    assert _compare({"barrier: seal": 1.1}, file) == 0
+    assert _compare({"barrier: seal": 2.0}, file) == 1
+
+    assert "2.0 times as slow" in capsys.readouterr().err

@@ -3,8 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SEEDS ?= 300
+MINUTES ?= 10
+KILLS ?= 50
+ROUNDS ?= 10
 
-.PHONY: install demo demo-stop test check docs simulate replay test-compose bench bench-peer bench-check clean
+.PHONY: install demo demo-stop test check docs simulate chaos kills failover replay test-compose bench bench-peer bench-check clean
 
 install: $(VENV)/.installed
 
@@ -32,6 +35,15 @@ simulate: install
 
 replay: install
 	$(BIN)/python -m tests.compat.replay
+
+chaos: install
+	$(BIN)/python -m tests.processes --minutes $(MINUTES)
+
+kills: install
+	$(BIN)/python -m tests.processes --kills $(KILLS)
+
+failover: install
+	$(BIN)/python -m tests.processes --failover $(ROUNDS)
 
 test-compose: install
 	tests/compose/run

@@ -126,6 +126,34 @@ def test_frames_go_both_ways_on_both_lanes() -> None:
     play(scenario())
 
 
+def test_what_one_turn_sends_on_a_connection_is_written_at_once_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        one, two = End(1), End(2)
+        await started(one, two)
+        one.dial(2, two.address())
+        await one.until(lambda: (2, Lane.BULK) in one.connected)
+        connection = one.transport._open[2, Lane.BULK]
+        assert connection.transport is not None
+        write, written = connection.transport.write, list[bytes]()
+
+        def watch(data: Any) -> None:
+            written.append(data)
+            write(data)
+
+        monkeypatch.setattr(connection.transport, "write", watch)
+        frames = [Answer(number, Outcome.ANSWERED, b"x") for number in (5, 6, 7)]
+        assert all(one.transport.send(2, Lane.BULK, frame) for frame in frames)
+        assert written == []
+
+        await two.until(lambda: len(two.frames) >= 3)
+
+        assert [frame for _, frame in two.frames] == frames
+        assert len(written) == 1
+        await closed(one, two)
+
+    play(scenario())
+
+
 def test_nothing_is_sent_without_a_connection() -> None:
     async def scenario() -> None:
         one = End(1)

@@ -210,12 +210,13 @@ class Kv(Engine):
         change = _checked_data(bytes(body.data))
         config = _config(ctx)
         secret = _load(ctx, path)
+        if secret is not None:
+            _check_and_set(secret, config, body.options)
         newest = secret.versions.get(secret.current_version) if secret is not None else None
         if secret is None or newest is None:
             return Response(is_absent=True, raw=b"", content_type="application/json")  # no body at all, as measured
         if not newest.is_readable(ctx.now_ns):
             return Response(_describe_version(secret, secret.current_version), is_absent=True)
-        _check_and_set(secret, config, body.options)
         before = ctx.storage.get(_version_name(path, secret.current_version))
         assert before is not None, "a readable version has its data"
         return self._add_version(ctx, path, secret, config, bounded(merge_patch(before, change)))
@@ -223,9 +224,8 @@ class Kv(Engine):
     @staticmethod
     def _add_version(ctx: Context, path: str, secret: Secret, config: Config, data: bytes) -> Response:
         number = secret.current_version + 1
-        delete_after = _delete_after_seconds(secret, config)
-        version = Version(ctx.now_ns, ctx.now_ns + delete_after * NANOSECONDS if delete_after else 0)
-        kept = max(1, secret.max_versions or config.max_versions or VERSIONS_DEFAULT)
+        version = Version(ctx.now_ns, _deletion_ns(secret, config, ctx.now_ns))
+        kept = max(secret.max_versions, config.max_versions) or VERSIONS_DEFAULT  # the larger, as measured
         versions = secret.versions | {number: version}
         oldest = max(secret.oldest_version, number - kept + 1)
         for pushed_out in [each for each in versions if each < oldest]:
@@ -254,8 +254,10 @@ class Kv(Engine):
 
     @operation("undelete/{path...}", update=Numbers)
     def undelete(self, ctx: Context, path: str, body: Numbers) -> Response:
-        """Bring deleted versions back."""
-        _change_versions(ctx, path, _wanted(body), _undeleted)
+        """Bring deleted versions back; where versions are deleted after some time, that time begins anew."""
+        wanted, secret = _wanted(body), _load(ctx, path)
+        if secret is not None:
+            _change_versions(ctx, path, wanted, _undeleted(_deletion_ns(secret, _config(ctx), ctx.now_ns)))
         return Response()
 
     @operation("destroy/{path...}", update=Numbers)
@@ -311,8 +313,11 @@ class Kv(Engine):
     def write_metadata(self, ctx: Context, path: str, body: MetadataWrite) -> Response:
         """Set what holds for a secret, which need not exist yet."""
         _check_path(path)
+        sent = ctx.request.parameters()
+        if not sent:
+            return Response()  # nothing is said, so nothing changes, the metadata's version neither
         secret = _load(ctx, path) or Secret(ctx.now_ns, ctx.now_ns)
-        custom = secret.custom_metadata if body.custom_metadata is None else body.custom_metadata
+        custom = body.custom_metadata if "custom_metadata" in sent else secret.custom_metadata  # a null removes it
         _save_metadata(ctx, path, secret, body, custom)
         return Response()
 
@@ -465,6 +470,12 @@ def _delete_after_seconds(secret: Secret, config: Config) -> int:
     return min(mine, mounts) if mine > 0 and mounts > 0 else max(mine, mounts)
 
 
+def _deletion_ns(secret: Secret, config: Config, now_ns: int) -> int:
+    """Return when a version is deleted by itself that is written or brought back now; 0: it is not."""
+    after_seconds = _delete_after_seconds(secret, config)
+    return now_ns + after_seconds * NANOSECONDS if after_seconds else 0
+
+
 # -- versions --
 
 
@@ -492,8 +503,8 @@ def _deleted(now_ns: int) -> Callable[[Version], Version]:
     )
 
 
-def _undeleted(version: Version) -> Version:
-    return version if version.is_destroyed else Version(version.created_ns)
+def _undeleted(deletion_ns: int) -> Callable[[Version], Version]:
+    return lambda version: version if version.is_destroyed else Version(version.created_ns, deletion_ns)
 
 
 def _destroyed(version: Version) -> Version:
@@ -514,9 +525,12 @@ def _given(body: Settings) -> dict[str, Any]:
 def _save_metadata(
     ctx: Context, path: str, secret: Secret, body: MetadataWrite | MetadataPatch, custom: dict[str, str] | None
 ) -> None:
+    config = _config(ctx)
+    if body.cas_required is False and config.cas_required:
+        ctx.warn('"cas_required" set to false, but is mandated by backend config. This value will be ignored.')
     if body.metadata_cas is not None and body.metadata_cas != secret.metadata_version:
         raise InvalidRequest("metadata check-and-set parameter does not match the current version")
-    if body.metadata_cas is None and (secret.metadata_cas_required or _config(ctx).metadata_cas_required):
+    if body.metadata_cas is None and (secret.metadata_cas_required or config.metadata_cas_required):
         raise InvalidRequest("metadata check-and-set parameter required for this call")
     _check_custom_metadata(custom or {})
     changed = msgspec.structs.replace(

@@ -438,3 +438,50 @@ def test_create_and_update_are_told_apart() -> None:
 
         assert data_of(vault.write("secret/data/app", {"data": {}}, token=token))["version"] == 1
         assert refusal(vault.write("secret/data/app", {"data": {}}, token=token)).startswith("PermissionDenied")
+
+
+@pytest.mark.parametrize(("mounts", "secrets", "kept"), [(2, 0, 2), (0, 2, 2), (2, 4, 4), (4, 2, 4), (0, 0, 10)])
+def test_the_larger_bound_says_how_many_versions_are_kept(mounts: int, secrets: int, kept: int) -> None:
+    with client() as vault:
+        vault.write("secret/config", {"max_versions": mounts})
+        vault.write("secret/metadata/app", {"max_versions": secrets})
+
+        for number in range(12):
+            vault.write("secret/data/app", {"data": {"n": number}})
+
+        assert len(vault.data("secret/metadata/app")["versions"]) == kept
+
+
+def test_a_version_that_is_brought_back_is_deleted_again_after_the_time_that_is_set() -> None:
+    with client() as vault:
+        vault.write("secret/metadata/app", {"delete_version_after": "1h"})
+        vault.write("secret/data/app", {"data": {"n": 1}})
+        vault.fake.clock.advance(7200)
+        assert data_of(vault.read("secret/data/app"))["data"] is None
+
+        vault.write("secret/undelete/app", {"versions": [1]})
+
+        assert vault.data("secret/data/app")["data"] == {"n": 1}
+        vault.fake.clock.advance(3601)
+        assert data_of(vault.read("secret/data/app"))["data"] is None
+
+
+def test_a_null_removes_the_custom_metadata_and_nothing_at_all_changes_nothing() -> None:
+    with client() as vault:
+        vault.write("secret/metadata/app", {"custom_metadata": {"a": "b"}})
+
+        vault.write("secret/metadata/app", {})
+        before = vault.data("secret/metadata/app")
+        vault.write("secret/metadata/app", {"custom_metadata": None})
+
+        assert (before["custom_metadata"], before["current_metadata_version"]) == ({"a": "b"}, 1)
+        assert vault.data("secret/metadata/app")["custom_metadata"] is None
+
+
+def test_a_patch_of_what_is_deleted_must_say_the_version_too_where_all_writes_must() -> None:
+    with client() as vault:
+        vault.write("secret/data/app", {"data": {"n": 1}})
+        vault.delete("secret/data/app")
+        vault.write("secret/metadata/app", {"cas_required": True})
+
+        assert "check-and-set parameter required" in refusal(vault.patch("secret/data/app", {"data": {"n": 2}}))

@@ -278,7 +278,8 @@ class Kv(Engine):
         data = ctx.storage.get(_version_name(path, number)) if secret.versions[number].is_readable(ctx.now_ns) else None
         if data is None:
             return Response({"metadata": about, "subkeys": None}, is_absent=True)
-        return Response({"metadata": about, "subkeys": _without_values(msgspec.json.decode(data), body.depth)})
+        keys = msgspec.json.decode(data)  # an empty secret has no keys; an empty object within one is shown as null
+        return Response({"metadata": about, "subkeys": {} if keys == {} else _without_values(keys, body.depth)})
 
     # metadata
 

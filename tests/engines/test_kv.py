@@ -485,3 +485,10 @@ def test_a_patch_of_what_is_deleted_must_say_the_version_too_where_all_writes_mu
         vault.write("secret/metadata/app", {"cas_required": True})
 
         assert "check-and-set parameter required" in refusal(vault.patch("secret/data/app", {"data": {"n": 2}}))
+
+
+def test_an_empty_secret_has_no_subkeys() -> None:
+    with client() as vault:
+        vault.write("secret/data/app", {"data": {}})
+
+        assert vault.data("secret/subkeys/app")["subkeys"] == {}

@@ -201,11 +201,20 @@ def test_word_of_a_commit_waits_for_entries_but_not_for_long_and_not_for_a_reade
             sent.extend((peer, message) for message in frame.messages)
             return bool(lane in Lane)
 
+        def notice_of_all() -> Message:
+            committed = driver._raft.log.committed
+            return Message(
+                MessageKind.APPEND,
+                follower.raft_id,
+                leader.raft_id,
+                term=driver.term,
+                index=committed,
+                commit=committed,
+            )
+
+        await until(lambda: driver._can_wait(notice_of_all()))  # the members have settled, and follow
+        notice = notice_of_all()
         driver._send = send
-        committed = driver._raft.log.committed
-        notice = Message(
-            MessageKind.APPEND, follower.raft_id, leader.raft_id, term=driver.term, index=committed, commit=committed
-        )
 
         driver._send_all([notice])
         assert sent == []

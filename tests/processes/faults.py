@@ -44,6 +44,7 @@ class Wires:
         self._delay_seconds: dict[Way, float] = {}
         self._changed = asyncio.Event()
         self._relays: set[asyncio.Task[None]] = set()
+        self._accepted: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="wires")
 
@@ -93,12 +94,17 @@ class Wires:
         for relay in self._relays:
             relay.cancel()
         await asyncio.gather(*self._relays, return_exceptions=True)
+        for writer in self._accepted:  # also those whose relay had not begun
+            writer.transport.abort()
+        await asyncio.sleep(0)  # a transport that was aborted closes its socket in the next turn
 
     def _accepts(self, target: str) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]:
         def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             relay = self._loop.create_task(self._relay(target, reader, writer))
             self._relays.add(relay)
+            self._accepted.add(writer)
             relay.add_done_callback(self._relays.discard)
+            relay.add_done_callback(lambda _: self._accepted.discard(writer) if writer.is_closing() else None)
 
         return accept
 

@@ -324,7 +324,9 @@ def test_a_snapshot_is_saved_and_inspected(shell: Shell) -> None:
     assert json.loads(shell("operator", "raft", "snapshot", "inspect", "-format=json", str(file)).out)["Index"] == 7
 
 
-@pytest.mark.parametrize("content", [b"junk", _snapshot()[:60], _snapshot(is_damaged=True)])
+@pytest.mark.parametrize(
+    "content", [b"junk", _snapshot()[:60], _snapshot(is_damaged=True)], ids=["no archive", "cut off", "damaged"]
+)
 def test_a_snapshot_that_did_not_come_whole_gets_no_name(shell: Shell, content: bytes) -> None:
     shell.server.answer("GET /v1/sys/storage/raft/snapshot", body=content)
 

@@ -29,7 +29,7 @@ from tests.processes.nodes import Cluster, Node, wait_until
 from tests.simulator.linearizability import Kind
 
 NAMES: Final = ("a", "b", "c")
-RATE_MIN: Final = 20
+RATE_MIN: Final = 5
 MEMORY_BYTES_MAX: Final = 256 << 20
 FILE_BYTES_MAX: Final = 512 << 20
 VERSIONS_MAX: Final = 400

@@ -152,12 +152,16 @@ class Run:
     # -- processes --
 
     def kill(self, victim: Node | None = None) -> None:
-        """SIGKILL; writes are accepted again before it is started."""
+        """SIGKILL; writes are accepted again before it is started.
+
+        It has caught up at the end: until then the cluster lacks a node already, and the next to fail is one too many.
+        """
         node = victim or self.any_node()
         with self.fault("kill", node):
             node.end(signal.SIGKILL)
             self.observe()
             self.restart(node)
+            self.wait_whole()
 
     def freeze(self, victim: Node | None = None) -> None:
         """SIGSTOP, and SIGCONT when others have gone on."""
@@ -197,6 +201,7 @@ class Run:
             other.start()
             for node in (sealed, other):
                 self.cluster.unseal(node)
+            self.wait_whole()
 
     def roll(self) -> None:
         """Restart every node, one after the other, each when the one before is back."""

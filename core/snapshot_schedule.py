@@ -122,16 +122,15 @@ class ScheduledSnapshots:
         final = folder / self._utc_now().strftime(NAME_FORMAT)
         unfinished = folder / _UNFINISHED
         saved = await self._snapshots.save()
+        opened = contextlib.ExitStack()  # closes the file even if it is opened after this was cancelled
         try:
-            file = await in_thread(lambda: _create(unfinished))
-            try:
-                async for piece in saved:
-                    await in_thread(_writing(file, piece))
-                await in_thread(lambda: _sync(file))
-                count = await self._snapshots.check(file)
-            finally:
-                self._vault.store.in_thread_later(file.close)
+            file = await in_thread(lambda: opened.enter_context(_create(unfinished)))
+            async for piece in saved:
+                await in_thread(_writing(file, piece))
+            await in_thread(lambda: _sync(file))
+            count = await self._snapshots.check(file)
         finally:
+            self._vault.store.in_thread_later(opened.close)
             saved.close()
         size_bytes = await in_thread(lambda: self._publish(unfinished, final))
         log.info("saved a scheduled snapshot", extra={"file": final.name, "size_bytes": size_bytes, "records": count})

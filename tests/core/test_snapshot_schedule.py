@@ -3,8 +3,10 @@
 import asyncio
 import datetime as dt
 import stat
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -134,8 +136,33 @@ async def test_nothing_is_saved_while_the_node_is_sealed_and_one_at_once_when_it
         await fake.unseal()
 
         async with asyncio.timeout(10):
-            while not names(tmp_path / "new" / "folder"):  # noqa: ASYNC110  (a thread writes it)
+            while not any((tmp_path / "new" / "folder").glob("conclave-*.snap")):  # noqa: ASYNC110  (a thread writes it)
                 await asyncio.sleep(0.001)
+
+
+@on_loop
+async def test_a_file_opened_after_its_save_was_cancelled_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files: list[IO[bytes]] = []
+    is_asked_for, may_open = threading.Event(), threading.Event()
+
+    def create(path: Path) -> IO[bytes]:
+        is_asked_for.set()
+        may_open.wait()
+        files.append(path.open("w+b"))
+        return files[0]
+
+    monkeypatch.setattr("conclave.core.snapshot_schedule._create", create)
+    async with started_vault() as fake:
+        saving = asyncio.create_task(Scheduled(fake, tmp_path).save())
+        await until(is_asked_for.is_set, turns_max=1_000_000)
+
+        saving.cancel()
+        await asyncio.wait([saving])
+        may_open.set()
+
+    assert files[0].closed
 
 
 @on_loop

@@ -56,6 +56,22 @@ def wait_until(condition: Callable[[], Any], what: str, seconds_max: float = WAI
         time.sleep(POLL_SECONDS)  # another process: there is nothing else to wait on
 
 
+def ask(
+    connection: http.client.HTTPConnection, method: str, path: str, body: Any = None, token: str = ""
+) -> tuple[int, Any]:
+    """Send one request on a connection and close that; status 0 means that nobody answered."""
+    try:
+        headers = {"X-Vault-Token": token} if token else {}
+        connection.request(method, f"/v1/{path}", None if body is None else json.dumps(body), headers)
+        answer = connection.getresponse()
+        text = answer.read()
+        return answer.status, json.loads(text) if text else None
+    except (OSError, http.client.HTTPException):
+        return 0, None
+    finally:
+        connection.close()
+
+
 class Node:
     """One node.
 
@@ -125,16 +141,7 @@ class Node:
     ) -> tuple[int, Any]:
         """Send one request; status 0 means that nobody answered."""
         connection = http.client.HTTPConnection("127.0.0.1", self.api_port, timeout=seconds_max)
-        try:
-            headers = {"X-Vault-Token": token} if token else {}
-            connection.request(method, f"/v1/{path}", None if body is None else json.dumps(body), headers)
-            answer = connection.getresponse()
-            text = answer.read()
-            return answer.status, json.loads(text) if text else None
-        except (OSError, http.client.HTTPException):
-            return 0, None
-        finally:
-            connection.close()
+        return ask(connection, method, path, body, token)
 
     def health(self) -> int:
         return self.request("GET", "sys/health", seconds_max=2)[0]

@@ -6,9 +6,7 @@ tests want the same cores.
 
 from pathlib import Path
 
-import pytest
-
-from tests.processes.chaos import Run, can_have_small_disks, running
+from tests.processes.chaos import Run, running
 from tests.processes.chaos_plans import failover, kills
 
 HARM_SECONDS = 0.6
@@ -44,8 +42,8 @@ def test_members_wires_and_logs_may_fail_at_the_same_time_as_clients_write(tmp_p
     assert verdict.complaints == []
 
 
-@pytest.mark.skipif(not can_have_small_disks(), reason="needs the right to mount a file system")
 def test_a_node_whose_disk_was_full_comes_back_by_itself(tmp_path: Path) -> None:
+    """Needs the right to mount a file system, and fails without it."""
     with running(tmp_path, seed=4, has_small_disks=True) as run:
         run.harm_seconds = HARM_SECONDS
         run.fill_disk()

@@ -3,7 +3,6 @@
 import datetime as dt
 import http.client
 import ipaddress
-import json
 import signal
 import ssl
 from pathlib import Path
@@ -14,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.processes.nodes import WAIT_SECONDS_MAX, Node, wait_until
+from tests.processes.nodes import WAIT_SECONDS_MAX, Node, ask, wait_until
 
 
 class Authority:
@@ -95,16 +94,7 @@ class TlsNode(Node):
         if client is not None:
             context.load_cert_chain(*client)
         connection = http.client.HTTPSConnection("127.0.0.1", self.api_port, timeout=seconds_max, context=context)
-        try:
-            headers = {"X-Vault-Token": token} if token else {}
-            connection.request(method, f"/v1/{path}", None if body is None else json.dumps(body), headers)
-            answer = connection.getresponse()
-            text = answer.read()
-            return answer.status, json.loads(text) if text else None
-        except (OSError, http.client.HTTPException):
-            return 0, None
-        finally:
-            connection.close()
+        return ask(connection, method, path, body, token)
 
     def knows_whom_to_join(self) -> bool:
         status, answer = self.request("GET", "sys/init")

@@ -155,7 +155,10 @@ class Roster:
         ]
 
     def successors(self, matches: Mapping[int, int], *, now: float, contact_seconds_max: float) -> Sequence[int]:
-        """Return who could lead instead of this node, best first: unsealed voters heard of lately, the newest log first."""
+        """Return who could lead instead of this node, best first: unsealed voters heard of lately, the newest log first.
+
+        Whoever has not answered this leader yet (`matches`: 0) may have died with the leader before it.
+        """
         candidates = [
             raft_id
             for raft_id, known in self._known.items()
@@ -164,6 +167,7 @@ class Roster:
             and not known.is_older_copy
             and known.announce is not None
             and known.announce.is_sealed is not True
+            and matches.get(raft_id, 0) > 0
             and known.heard_at is not None
             and now - known.heard_at <= contact_seconds_max
         ]

@@ -266,6 +266,7 @@ class _Inbound(_Connection):
             return
         self.deadline.cancel()
         self.open(frame.lane)
+        self.owner.is_there(self.peer)
         self.send(Welcome(self.owner.local.raft_id, self.owner.local.incarnation))
 
     def judge(self, hello: Hello) -> Admittance:
@@ -352,6 +353,7 @@ class TlsTransport:
         self._server: asyncio.Server | None = None
         self._peers: dict[int, PeerAddress] = {}
         self._dialers: dict[tuple[int, Lane], asyncio.Task[None]] = {}
+        self._awake: dict[tuple[int, Lane], asyncio.Event] = {}
         self._open: dict[tuple[int, Lane], _Outbound] = {}
 
     @property
@@ -376,6 +378,7 @@ class TlsTransport:
         for key in list(self._dialers):
             if self._peers.get(key[0]) != peers.get(key[0]):
                 self._dialers.pop(key).cancel()
+                self._awake.pop(key, None)
         self._peers = dict(peers)
         loop = asyncio.get_running_loop()
         for peer, address in self._peers.items():
@@ -403,6 +406,12 @@ class TlsTransport:
             load_into(
                 context, certificate_pem=certificate_pem, private_key_pem=private_key_pem, authority_pem=authority_pem
             )
+
+    def is_there(self, peer: int) -> None:
+        """Hear that a peer has dialed this node: it is there, so the next attempt to dial it need not wait."""
+        for lane in Lane:
+            if (peer, lane) in self._awake:
+                self._awake[peer, lane].set()
 
     def opened(self, connection: _Outbound) -> None:
         """Hear that a dialed connection is greeted."""
@@ -438,7 +447,9 @@ class TlsTransport:
     async def _dial(self, peer: int, lane: Lane, address: PeerAddress) -> None:
         """Keep one connection to a peer, for as long as this task lives."""
         pause = RECONNECT_SECONDS_MIN
+        awake = self._awake[peer, lane] = asyncio.Event()
         while True:
+            awake.clear()
             connection: _Outbound | None = None
             was_open = False
             try:
@@ -458,7 +469,8 @@ class TlsTransport:
             finally:
                 self._forget(connection, peer, lane)
             pause = RECONNECT_SECONDS_MIN if was_open else min(RECONNECT_SECONDS_MAX, 2 * pause)
-            await asyncio.sleep(pause * (0.5 + self._random()))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(awake.wait(), pause * (0.5 + self._random()))
 
     def _forget(self, connection: _Outbound | None, peer: int, lane: Lane) -> None:
         if connection is None:

@@ -51,6 +51,9 @@ from conclave.cluster.raft.ready import (
 from conclave.cluster.raft.storage import LogStorage
 from conclave.cluster.raft.tracker import Configuration, Tracker
 
+HASTY_CAMPAIGNS = 3
+"""How often a node that knows that its leader is gone campaigns after L to 2L instead of T to 2T; then it does not know."""
+
 _VOTES = (MessageKind.VOTE, MessageKind.PRE_VOTE)
 _FROM_LEADER = (MessageKind.APPEND, MessageKind.HEARTBEAT, MessageKind.SNAPSHOT)
 _PROMISES = (MessageKind.APPEND_RESPONSE, MessageKind.VOTE_RESPONSE, MessageKind.PRE_VOTE_RESPONSE)
@@ -92,6 +95,7 @@ class Raft:
         self.heartbeat_sequence = 0
         self.randomized_election_ticks = config.election_ticks
         self.has_sent_timeout_now = False
+        self._hasty_campaigns = 0
         self._promise_ticks = config.startup_promise_ticks
         self._lease_ticks = config.lease_ticks if config.lease_ticks is not None else config.election_ticks
         self._random = random
@@ -406,6 +410,7 @@ class Raft:
     def leader_connection_lost(self) -> None:
         """Say that the connection to the leader broke: campaign as soon as the promise L has passed, not only after T."""
         if self.role is Role.FOLLOWER:
+            self._hasty_campaigns = HASTY_CAMPAIGNS
             own_turn = self._lease_ticks + self._draw_turn()
             self.randomized_election_ticks = min(self.randomized_election_ticks, own_turn)
 
@@ -420,6 +425,7 @@ class Raft:
 
     def resigned(self) -> None:
         """Take in that the leader has resigned: it is owed nothing any more, and somebody should campaign soon."""
+        self._hasty_campaigns = HASTY_CAMPAIGNS
         self.randomized_election_ticks = self._draw_turn()
         self.leader = NO_NODE
         self._promise_ticks = 0
@@ -439,6 +445,8 @@ class Raft:
 
     def become_follower(self, term: int, leader_id: int) -> None:
         """Follow `leader_id` (0: nobody known) in `term`. The vote is kept unless the term is a new one."""
+        if leader_id != NO_NODE:
+            self._hasty_campaigns = 0
         self._reset(term)
         self.role = Role.FOLLOWER
         self.leader = leader_id
@@ -448,6 +456,7 @@ class Raft:
         """Ask for pre-votes; term and vote stay as they are."""
         assert self.role is not Role.LEADER, "a leader does not campaign"
         self.tracker.votes.clear()
+        self._hasty_campaigns = max(0, self._hasty_campaigns - 1)
         self.role = Role.PRE_CANDIDATE
         # Or this node's own promise would refuse the others' pre-votes: whoever campaigns has given it up.
         self.leader = NO_NODE
@@ -465,6 +474,7 @@ class Raft:
     def become_leader(self) -> None:
         """Lead this term; its first entry is an empty one."""
         assert self.role is Role.CANDIDATE, "only a candidate wins"
+        self._hasty_campaigns = 0
         self._reset(self.term)
         self.role = Role.LEADER
         self.leader = self.id
@@ -497,8 +507,15 @@ class Raft:
             self.tracker.progress[self.id].match = self.log.last_index()
 
     def draw_election_timeout(self) -> None:
-        """Draw this role's election timeout, uniform in [T, 2T)."""
-        self.randomized_election_ticks = self.config.election_ticks + self._random.randrange(self.config.election_ticks)
+        """Draw this role's election timeout, uniform in [T, 2T); in [L, 2L) while the leader is known to be gone."""
+        shortest = self._lease_ticks if self._hasty_campaigns else self.config.election_ticks
+        self.randomized_election_ticks = shortest + self._random.randrange(shortest)
+
+    def leader_heard(self) -> None:
+        """Take in that the leader is there: a hint that it was gone is void now."""
+        if self._hasty_campaigns or self.randomized_election_ticks < self.config.election_ticks:
+            self._hasty_campaigns = 0
+            self.draw_election_timeout()
 
     def is_promotable(self) -> bool:
         """Whether this node could lead: a voter that is not waiting for a snapshot."""

@@ -100,8 +100,7 @@ def _hear_leader(raft: Raft, message: Message) -> None:
     raft.election_elapsed = 0
     raft.promise()
     raft.leader = message.source
-    if raft.randomized_election_ticks < raft.config.election_ticks:
-        raft.draw_election_timeout()  # a hint that the leader was gone is void now
+    raft.leader_heard()
 
 
 def handle_append(raft: Raft, message: Message) -> None:

@@ -87,6 +87,15 @@ def test_a_sealed_or_silent_node_is_no_successor() -> None:
     assert found.successors({2: 80, 3: 90}, now=10.1, contact_seconds_max=1.0) == []
 
 
+def test_whoever_has_not_answered_this_leader_yet_is_no_successor() -> None:
+    found = roster()
+    for raft_id in (2, 3):
+        found.heard(raft_id, 10.0)
+        found.announced(raft_id, announce("n"))
+
+    assert found.successors({2: 0, 3: 80}, now=10.1, contact_seconds_max=1.0) == [3]
+
+
 def test_a_node_that_did_not_say_whether_it_is_sealed_comes_last_and_never_for_a_sealed_leader() -> None:
     found = roster()
     for raft_id, sealed in ((2, None), (3, False)):

@@ -28,7 +28,14 @@ class End:
     """One node's transport, and all it has heard."""
 
     def __init__(
-        self, raft_id: int, *, cluster_id: str = "c", authority: str = "c", named: int | None = None, port: int = 0
+        self,
+        raft_id: int,
+        *,
+        cluster_id: str = "c",
+        authority: str = "c",
+        named: int | None = None,
+        port: int = 0,
+        jitter: float = 0.0,
     ) -> None:
         authority_pem, authority_key_pem = AUTHORITIES[authority]
         key = new_private_key()
@@ -50,7 +57,7 @@ class End:
             listener,
             server=server_context(**pems),
             client=client_context(**pems),
-            random=lambda: 0.0,
+            random=lambda: jitter,
         )
         self.removed: set[int] = set()
         self.frames: list[tuple[int, Frame]] = []
@@ -268,6 +275,24 @@ def test_a_peer_that_comes_back_is_connected_again() -> None:
 
         assert one.transport.send(2, Lane.CONTROL, Answer(1, Outcome.ANSWERED))
         await closed(one, again)
+
+    play(scenario())
+
+
+def test_a_peer_that_dials_is_dialed_back_at_once() -> None:
+    async def scenario() -> None:
+        one, gone = End(1, jitter=1e6), End(2)
+        await started(one, gone)
+        await closed(gone)
+        one.dial(2, gone.address())
+        await one.until(lambda: len(one.disconnected) == len(Lane))  # nobody is there, and it would wait for hours
+
+        two = End(2, port=gone.port)
+        await started(two)
+        two.dial(1, one.address())
+        await one.until(lambda: len(one.connected) == len(Lane))
+
+        await closed(one, two)
 
     play(scenario())
 

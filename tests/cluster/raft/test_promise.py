@@ -6,6 +6,7 @@ The lease of a leader is as good as this promise, so nothing but the leader's ow
 import pytest
 
 from conclave.cluster.raft import Message, MessageKind, Role
+from conclave.cluster.raft.core import HASTY_CAMPAIGNS
 from tests.cluster.raft.harness import ELECTION_TICKS, LEASE_TICKS, Cluster
 
 
@@ -92,6 +93,40 @@ def test_those_who_lose_their_leader_at_once_campaign_in_turns(trio: Cluster) ->
     trio.settle_without(1)
 
     assert (trio.role(2), trio.role(3)) == (Role.LEADER, Role.FOLLOWER)
+
+
+def split_votes(trio: Cluster) -> None:
+    """Let both followers lose their leader, campaign at the same moment, and vote for themselves."""
+    for follower in (2, 3):
+        trio[follower].leader_connection_lost()
+    trio.tick(ELECTION_TICKS - 1, 2, 3)
+    trio.settle_without(1)
+    assert (trio.role(2), trio.role(3)) == (Role.CANDIDATE, Role.CANDIDATE)
+
+
+def test_those_who_lost_their_leader_and_split_their_votes_try_again_soon(trio: Cluster) -> None:
+    split_votes(trio)
+
+    trio.tick(2 * LEASE_TICKS, 2)
+    trio.settle_without(1)
+
+    assert trio.role(2) is Role.LEADER
+
+
+def test_haste_ends_after_a_few_campaigns(trio: Cluster) -> None:
+    def ticks_until_it_campaigns() -> int:
+        for ticks in range(1, 2 * ELECTION_TICKS + 1):
+            trio.tick(1, 2)
+            if trio.take(MessageKind.PRE_VOTE, source=2):
+                for voter in (1, 3):
+                    trio.deliver(Message(MessageKind.PRE_VOTE_RESPONSE, 2, voter, trio[2].term, reject=True))
+                return ticks
+        raise AssertionError("it never campaigns")
+
+    trio[2].leader_connection_lost()
+    waited = [ticks_until_it_campaigns() for _ in range(HASTY_CAMPAIGNS + 1)]
+
+    assert max(waited[:HASTY_CAMPAIGNS]) <= 2 * LEASE_TICKS < ELECTION_TICKS <= waited[HASTY_CAMPAIGNS]
 
 
 def test_the_hint_of_a_broken_connection_is_void_once_the_leader_is_heard_again(trio: Cluster) -> None:

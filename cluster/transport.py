@@ -449,7 +449,6 @@ class TlsTransport:
         pause = RECONNECT_SECONDS_MIN
         awake = self._awake[peer, lane] = asyncio.Event()
         while True:
-            awake.clear()
             connection: _Outbound | None = None
             was_open = False
             try:
@@ -469,8 +468,11 @@ class TlsTransport:
             finally:
                 self._forget(connection, peer, lane)
             pause = RECONNECT_SECONDS_MIN if was_open else min(RECONNECT_SECONDS_MAX, 2 * pause)
+            awake.clear()  # what was heard of the peer before the connection ended says nothing now
+            await asyncio.sleep(RECONNECT_SECONDS_MIN)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(awake.wait(), pause * (0.5 + self._random()))
+                async with asyncio.timeout(pause * self._random()):
+                    await awake.wait()
 
     def _forget(self, connection: _Outbound | None, peer: int, lane: Lane) -> None:
         if connection is None:

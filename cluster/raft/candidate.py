@@ -97,6 +97,8 @@ def _count(raft: Raft, message: Message) -> None:
     if raft.role is Role.FOLLOWER:
         return
     raft.tracker.record_vote(message.source, not message.reject)
+    if message.reject and raft.role is Role.CANDIDATE:
+        raft.vote_refused()
     result = raft.tracker.vote_result()
     if result is VoteResult.LOST:
         raft.become_follower(raft.term, NO_NODE)

@@ -52,7 +52,7 @@ from conclave.cluster.raft.storage import LogStorage
 from conclave.cluster.raft.tracker import Configuration, Tracker
 
 HASTY_CAMPAIGNS = 3
-"""How often a node that knows that its leader is gone campaigns after L to 2L instead of T to 2T; then it does not know."""
+"""How many campaigns a node that knows that its leader is gone begins, or repeats, after L to 2L instead of T to 2T."""
 
 _VOTES = (MessageKind.VOTE, MessageKind.PRE_VOTE)
 _FROM_LEADER = (MessageKind.APPEND, MessageKind.HEARTBEAT, MessageKind.SNAPSHOT)
@@ -457,6 +457,8 @@ class Raft:
         assert self.role is not Role.LEADER, "a leader does not campaign"
         self.tracker.votes.clear()
         self._hasty_campaigns = max(0, self._hasty_campaigns - 1)
+        if self.role is Role.PRE_CANDIDATE and self.randomized_election_ticks < self.config.election_ticks:
+            self.draw_election_timeout()  # nobody has answered: this node's turn was for the first attempt
         self.role = Role.PRE_CANDIDATE
         # Or this node's own promise would refuse the others' pre-votes: whoever campaigns has given it up.
         self.leader = NO_NODE
@@ -466,7 +468,9 @@ class Raft:
     def become_candidate(self) -> None:
         """Open a new term with a vote for this node."""
         assert self.role is not Role.LEADER, "a leader does not campaign"
-        self._reset(self.term + 1)
+        hasty_campaigns, self._hasty_campaigns = self._hasty_campaigns, 0
+        self._reset(self.term + 1)  # with a timeout of T: votes are on their way, and a slow disk may hold up its own
+        self._hasty_campaigns = hasty_campaigns
         self.vote = self.id
         self.role = Role.CANDIDATE
         self._events.append(BecameCandidate(self.term))
@@ -511,8 +515,13 @@ class Raft:
         shortest = self._lease_ticks if self._hasty_campaigns else self.config.election_ticks
         self.randomized_election_ticks = shortest + self._random.randrange(shortest)
 
-    def leader_heard(self) -> None:
-        """Take in that the leader is there: a hint that it was gone is void now."""
+    def vote_refused(self) -> None:
+        """Take in that a vote was refused: votes may be split, and whoever knows why there is an election retries soon."""
+        if self._hasty_campaigns:
+            self.draw_election_timeout()
+
+    def end_haste(self) -> None:
+        """Wait for T from now on: the leader is there after all, or another has this node's vote and leads in a moment."""
         if self._hasty_campaigns or self.randomized_election_ticks < self.config.election_ticks:
             self._hasty_campaigns = 0
             self.draw_election_timeout()

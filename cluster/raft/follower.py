@@ -37,6 +37,7 @@ def answer_vote(raft: Raft, message: Message) -> None:
     if granted and not is_pre_vote:
         raft.election_elapsed = 0
         raft.vote = message.source
+        raft.end_haste()
     learn_commit(raft, message)
 
 
@@ -100,7 +101,7 @@ def _hear_leader(raft: Raft, message: Message) -> None:
     raft.election_elapsed = 0
     raft.promise()
     raft.leader = message.source
-    raft.leader_heard()
+    raft.end_haste()
 
 
 def handle_append(raft: Raft, message: Message) -> None:

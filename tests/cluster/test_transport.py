@@ -297,6 +297,24 @@ def test_a_peer_that_dials_is_dialed_back_at_once() -> None:
     play(scenario())
 
 
+@pytest.mark.parametrize("turns", range(5))
+def test_a_dialer_ends_even_when_its_peer_has_just_come(turns: int) -> None:
+    async def scenario() -> None:
+        one, gone = End(1, jitter=1e6), End(2)
+        await started(one, gone)
+        await closed(gone)
+        one.dial(2, gone.address())
+        await one.until(lambda: len(one.disconnected) == len(Lane))
+
+        one.transport.is_there(2)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(WAIT_SECONDS):
+            await closed(one)
+
+    play(scenario())
+
+
 def test_no_connection_outlives_its_transport() -> None:
     async def scenario() -> None:
         one, two = End(1), End(2)

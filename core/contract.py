@@ -249,6 +249,7 @@ class Declaration(Struct, frozen=True):
     handler_name: str
     fields: type[Struct] | None = None  # the body's (or query's) fields; None: takes none
     writes: bool = False  # runs on the leader, may change state
+    only_creates: bool = False  # changes nothing where `Engine.exists` says that what it names is there
     authenticated: bool = True
     sudo: bool = False
     while_sealed: bool = False  # also answered by a sealed or detached node, and always by the node addressed
@@ -268,6 +269,7 @@ def operation(
     delete: type[Struct] | bool = False,
     list: type[Struct] | bool = False,  # noqa: A002  (Vault's name of the operation)
     writes: bool | None = None,
+    only_creates: bool = False,
     authenticated: bool = True,
     sudo: bool = False,
     while_sealed: bool = False,
@@ -285,6 +287,8 @@ def operation(
         delete: likewise.
         list: likewise.
         writes: whether it can change state (it then runs on the leader); by default all but read and list do.
+        only_creates: it changes state only to make what it names; where `Engine.exists` says that this is there, any node
+            answers like a read.
         authenticated: False for the few paths that take no token.
         sudo: the policy must also grant `sudo`.
         while_sealed: a node without keys answers it too.
@@ -309,6 +313,7 @@ def operation(
                 handler_name=handler.__name__,
                 fields=None if fields is True else fields,
                 writes=writes if writes is not None else kind not in (Operation.READ, Operation.LIST),
+                only_creates=only_creates,
                 authenticated=authenticated,
                 sudo=sudo,
                 while_sealed=while_sealed,

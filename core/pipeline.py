@@ -68,6 +68,7 @@ class Plan(Struct, frozen=True):
         relative_path: the path below the mount.
         refusal: makes the answer to whoever would be allowed to do this, where it cannot be done.
         writes: whether only the leader can do it.
+        only_creates: whether it changes nothing where the engine says that what it names is there.
     """
 
     engine: Engine | None
@@ -78,6 +79,7 @@ class Plan(Struct, frozen=True):
     relative_path: str = ""
     refusal: Callable[[], RequestError] | None = None
     writes: bool = False
+    only_creates: bool = False
 
     @property
     def is_local(self) -> bool:
@@ -113,6 +115,7 @@ class Pipeline:
         self.random = random
         self.caches = Caches()
         self.lockouts = Lockouts()
+        self._while_sealed: dict[str, dict[Operation, Declaration]] = {}
         self._runtime: Runtime | None = None
 
     def connect(self, runtime: Runtime) -> None:
@@ -122,6 +125,12 @@ class Pipeline:
     def install_system(self, system: Engine) -> None:
         """Add the engine of `sys/`, which needs a vault around this pipeline."""
         self.engines[SYSTEM_ENGINE] = system
+        declarations = list(system.declarations())
+        patterns = {declared.pattern for declared in declarations if declared.while_sealed}
+        assert not any("{" in pattern for pattern in patterns), "what a sealed node answers has no placeholders"
+        for declared in declarations:
+            if declared.pattern in patterns:
+                self._while_sealed.setdefault(SYSTEM_PATH + declared.pattern, {})[declared.operation] = declared
 
     @property
     def runtime(self) -> Runtime:
@@ -149,17 +158,13 @@ class Pipeline:
         Raises:
             UnsupportedOperation: the path is one of those, the operation is not.
         """
-        if not request.path.startswith(SYSTEM_PATH):
+        by_operation = self._while_sealed.get(request.path)
+        if by_operation is None:
             return None
-        system = self.engines[SYSTEM_ENGINE]
-        path = request.path[len(SYSTEM_PATH) :]
-        try:
-            found = system.match(path, request.operation)
-        except UnsupportedOperation:
-            if any(declared.while_sealed and declared.pattern == path for declared in system.declarations()):
-                raise UnsupportedOperation from None
-            return None
-        return found if found is not None and found.declaration.while_sealed else None
+        declared = by_operation.get(request.operation)
+        if declared is None:
+            raise UnsupportedOperation
+        return Match(declared, {}) if declared.while_sealed else None
 
     def perform_sealed(self, match: Match, request: Request, now_ns: int) -> Response | Coroutine[Any, Any, Response]:
         """Run such an operation."""
@@ -179,6 +184,8 @@ class Pipeline:
             if usable and len(request.path) <= CACHED_PATH_CHARACTERS_MAX:
                 bounded_put(self.caches.plans, key, plan, CACHED_PLANS_MAX)
         assert isinstance(plan, Plan), "the cache holds nothing else"
+        if plan.only_creates and self._exists(plan, request, services, None):
+            plan = structs.replace(plan, writes=False)
         if (request.wrap_ttl_seconds or request.is_for_leader) and not plan.is_local:
             return structs.replace(plan, writes=True)
         return plan
@@ -206,7 +213,8 @@ class Pipeline:
             return Plan(engine, None, {}, refusal=unsupported_path, **common)
         declaration = match.declaration
         writes = declaration.writes and not declaration.is_local
-        return Plan(engine, declaration, match.arguments, writes=writes, **common)
+        creates = declaration.only_creates
+        return Plan(engine, declaration, match.arguments, writes=writes, only_creates=creates, **common)
 
     def engine_of(self, mount: Mount) -> Engine | None:
         """Return what answers below a mount; None if this node has no such engine."""
@@ -297,7 +305,7 @@ class Pipeline:
         if not is_allowed:
             raise permission_denied()
 
-    def _exists(self, plan: Plan, request: Request, services: Services, record: TokenRecord) -> bool | None:
+    def _exists(self, plan: Plan, request: Request, services: Services, record: TokenRecord | None) -> bool | None:
         """Tell a create from an update, which policies tell apart; None where the engine does not."""
         if request.operation is not Operation.UPDATE or plan.engine is None or plan.declaration is None:
             return None

@@ -6,7 +6,8 @@
 * A name becomes a keyed BLAKE2b hash (RFC 7693), separated by purpose through BLAKE2's personalisation: who has no name
   key can neither read names nor confirm a guess.
 
-It stores nothing and knows no paths; `tree` and `tables` give its hashes their meaning. Layout: docs/storage.md.
+It stores nothing and knows no paths; `tree` and `tables` give its hashes their meaning. What it remembers goes with it when
+the node is sealed. Layout: docs/storage.md.
 """
 
 import os
@@ -29,6 +30,8 @@ RECORD_OVERHEAD_BYTES: Final = HEADER_BYTES + 16
 DIRECTORIES_CACHED_MAX: Final = 65_536
 CACHED_PATH_CHARACTERS_MAX: Final = 256
 """A longer path is not remembered: so many of the longest would fill the memory."""
+NAMES_CACHED_MAX: Final = 32_768
+"""How many names are remembered; one more, and all are forgotten. A longer one than a cached path never is."""
 _PERSON_CHILD: Final = b"conclave.child"
 _PERSON_DIRECTORY: Final = b"conclave.dir"
 _PERSON_ROW: Final = b"conclave.row"
@@ -47,6 +50,7 @@ class Barrier:
         self._use(keyring, encryption_count)
         # Nearly every operation names a directory that an earlier one named; a hit saves one hash for each level.
         self._descend = lru_cache(DIRECTORIES_CACHED_MAX)(self._descend_uncached)
+        self._names: dict[bytes, bytes] = {}
 
     def _use(self, keyring: Keyring, encryption_count: int) -> None:
         self.keyring = keyring
@@ -105,6 +109,17 @@ class Barrier:
     def directory_id(self, parent_id: bytes, name: bytes) -> bytes:
         """Return the 16-byte id of a sub-directory, derived from its parent's id and its name (which ends in "/")."""
         return self._hash(parent_id, name, _PERSON_DIRECTORY)
+
+    def name_at(self, child_key: bytes) -> bytes | None:
+        """Return the name that a child's storage key is the hash of, if it was noted: it is the same for ever."""
+        return self._names.get(child_key)
+
+    def note_name(self, child_key: bytes, name: bytes) -> None:
+        """Remember a name that stood in the record at its storage key, so that listings need not open it again."""
+        if len(name) <= CACHED_PATH_CHARACTERS_MAX:
+            if len(self._names) >= NAMES_CACHED_MAX:
+                self._names.clear()
+            self._names[child_key] = name
 
     def descend(self, directory_id: bytes, path: str) -> bytes:
         """Return the id of the directory at `path` below another; `path` is "" or ends in a slash."""

@@ -207,8 +207,12 @@ class Directory:
         return plaintext[end:]
 
     def _name(self, key: bytes, sealed: bytes) -> bytes:
-        plaintext = self._barrier.open_record(key, sealed)
-        return plaintext[_LENGTH_BYTES : _LENGTH_BYTES + int.from_bytes(plaintext[:_LENGTH_BYTES], "big")]
+        name = self._barrier.name_at(key)
+        if name is None:
+            plaintext = self._barrier.open_record(key, sealed)
+            name = plaintext[_LENGTH_BYTES : _LENGTH_BYTES + int.from_bytes(plaintext[:_LENGTH_BYTES], "big")]
+            self._barrier.note_name(key, name)
+        return name
 
 
 def _as_directory(path: str) -> str:

@@ -1,7 +1,7 @@
 """transit/encrypt, decrypt, rewrap and datakey, each for one value or for a batch.
 
-Encrypting with a key that does not exist makes it, unless the mount forbids that; so it runs on the leader and is a
-`create` to policies. Decrypting changes nothing and is answered by any node.
+Encrypting with a key that does not exist makes it, unless the mount forbids that: on the leader, and as a `create` to
+policies. Everything else changes nothing and is answered by any node.
 """
 
 import base64
@@ -86,7 +86,7 @@ class CryptOperations(Engine):
             return None
         return keyset.find(ctx, name) is not None
 
-    @operation("encrypt/{name}", update=Encrypt)
+    @operation("encrypt/{name}", update=Encrypt, only_creates=True)
     def encrypt(self, ctx: Context, name: str, body: Encrypt) -> Response:
         """Encrypt a value, or a batch of them."""
         items = batches.parse_items(body.batch_input, Item, [("plaintext", "encrypt")])
@@ -157,8 +157,9 @@ class CryptOperations(Engine):
 
 def _key_for_encryption(ctx: Context, name: str, body: Encrypt) -> Key:
     """Return the key, made now if there is none and the mount allows it."""
-    if keyset.find(ctx, name) is not None or mount_config(ctx).disables_upsert:
-        return keyset.usable(ctx, name)
+    found = keyset.find(ctx, name)
+    if found is not None or mount_config(ctx).disables_upsert:
+        return keyset.checked(found)
     kind = KEY_TYPES.get(body.type)
     if kind is None or not kind.encrypts or kind.is_slow:
         raise InvalidRequest(f"unknown key type {body.type}" if kind is None else keyset.NOT_FOUND)

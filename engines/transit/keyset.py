@@ -215,7 +215,15 @@ def usable(ctx: Context, name: str, missing: str = NOT_FOUND) -> Key:
     Raises:
         InvalidRequest: there is none, or it has been soft-deleted.
     """
-    key = find(ctx, name)
+    return checked(find(ctx, name), missing)
+
+
+def checked(key: Key | None, missing: str = NOT_FOUND) -> Key:
+    """Return a key that was found and is to be used.
+
+    Raises:
+        InvalidRequest: there is none, or it has been soft-deleted.
+    """
     if key is None:
         raise InvalidRequest(missing)
     if key.is_soft_deleted:

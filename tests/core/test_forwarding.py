@@ -71,6 +71,21 @@ async def test_a_write_at_a_standby_is_done_by_the_leader() -> None:
 
 
 @on_loop
+async def test_what_only_creates_is_left_to_the_leader_until_it_is_there() -> None:
+    async with pair() as nodes:
+        await nodes.leader.write("sys/mounts/transit", {"type": "transit"})
+        plaintext = {"plaintext": "aGVsbG8="}
+
+        for asked in (1, 1):  # the first makes the key; any node can encrypt with it then
+            outcome = await nodes.standby.write("transit/encrypt/k", plaintext, token=nodes.leader.root)
+            assert data_of(outcome)["ciphertext"].startswith("vault:v1:")
+            assert len(nodes.leader.replica.asked) == asked
+
+        opened = await nodes.leader.write("transit/decrypt/k", {"ciphertext": data_of(outcome)["ciphertext"]})
+        assert data_of(opened) == plaintext
+
+
+@on_loop
 async def test_a_refusal_comes_back_as_it_was() -> None:
     async with pair() as nodes:
         outcome = await nodes.start({"data": {}, "options": {"cas": 7}})

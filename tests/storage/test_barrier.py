@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import binary, integers
 
-from conclave.storage.barrier import RECORD_OVERHEAD_BYTES, RECORDS_PER_KEY_MAX, Barrier
+from conclave.storage.barrier import (
+    CACHED_PATH_CHARACTERS_MAX,
+    NAMES_CACHED_MAX,
+    RECORD_OVERHEAD_BYTES,
+    RECORDS_PER_KEY_MAX,
+    Barrier,
+)
 from conclave.storage.errors import Corrupt, KeyExhausted, WrongKey
 from conclave.storage.keyring import DataKey, Keyring, unwrap_keyring, wrap_keyring
 from conclave.storage.seal import unwrap_root_key, wrap_root_key
@@ -102,6 +108,19 @@ def test_long_paths_lead_to_the_same_place_and_are_not_remembered(barrier: Barri
 
     assert barrier.descend(barrier.descend(LOCATION[:16], path), path) == barrier.descend(LOCATION[:16], path + path)
     assert barrier._descend.cache_info().currsize == 0
+
+
+def test_only_so_many_names_are_remembered_and_no_long_ones(barrier: Barrier) -> None:
+    barrier.note_name(b"long", b"x" * (CACHED_PATH_CHARACTERS_MAX + 1))
+    for number in range(NAMES_CACHED_MAX):
+        barrier.note_name(number.to_bytes(32, "big"), b"name")
+    assert barrier.name_at(b"long") is None
+    assert barrier.name_at(bytes(32)) == b"name"
+
+    barrier.note_name(b"one more", b"name")
+
+    assert barrier.name_at(bytes(32)) is None
+    assert barrier.name_at(b"one more") == b"name"
 
 
 def test_names_are_hashed_under_the_cluster_s_own_key() -> None:

@@ -1,10 +1,8 @@
-"""What `secrets` and `auth` share: the flags of a mount, and the request they become."""
+"""The flags of a mount, and the request they become: what `secrets` and `auth` enable and tune with."""
 
-from collections.abc import Mapping
 from typing import Any, Final
 
-from conclave.cli.document import cell, scalar
-from conclave.cli.durations import go_duration, human_seconds
+from conclave.cli.durations import go_duration
 from conclave.cli.flags import Flag, Kind, Values
 
 TUNE_FLAGS: Final = (
@@ -115,50 +113,3 @@ def _lockout(flags: Values) -> dict[str, Any]:
 
 def _key(name: str) -> str:
     return name.replace("-", "_")
-
-
-def detailed_row(path: str, mount: Mapping[str, Any]) -> list[str]:
-    """Return the cells of `list -detailed` that both kinds of mount have."""
-    config = mount.get("config") or {}
-    has_no_lease = mount.get("type") in ("cubbyhole", "system") and not config.get("default_lease_ttl")
-    return [
-        path,
-        str(mount.get("type", "")),
-        str(mount.get("accessor", "")),
-        _length(config.get("default_lease_ttl"), has_no_lease=has_no_lease),
-        _length(config.get("max_lease_ttl"), has_no_lease=has_no_lease),
-    ]
-
-
-def _length(seconds: Any, *, has_no_lease: bool) -> str:
-    return human_seconds(seconds) if seconds else "n/a" if has_no_lease else "system"
-
-
-def detailed_end(mount: Mapping[str, Any]) -> list[str]:
-    """Return the cells at the end of `list -detailed`."""
-    return [
-        "local" if mount.get("local") else "replicated",
-        scalar(bool(mount.get("seal_wrap")), none=""),
-        scalar(bool(mount.get("external_entropy_access")), none=""),
-        cell(mount.get("options") or {}),
-        str(mount.get("description") or ""),
-        str(mount.get("uuid") or ""),
-        str(mount.get("plugin_version") or ""),
-        str(mount.get("running_plugin_version") or ""),
-        str(mount.get("running_sha256") or ""),
-        str(mount.get("deprecation_status") or ""),
-    ]
-
-
-DETAILED_END: Final = (
-    "Replication",
-    "Seal Wrap",
-    "External Entropy Access",
-    "Options",
-    "Description",
-    "UUID",
-    "Version",
-    "Running Version",
-    "Running SHA256",
-    "Deprecation Status",
-)

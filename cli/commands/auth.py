@@ -5,19 +5,9 @@ from typing import Final
 from conclave.cli.command import FORMAT, Call, command, doing
 from conclave.cli.errors import EXIT_OK, UsageError
 from conclave.cli.flags import Flag, Kind
-from conclave.cli.mounting import (
-    DETAILED_END,
-    ENABLE_FLAGS,
-    TOKEN_TYPE,
-    TUNE_FLAGS,
-    detailed_end,
-    detailed_row,
-    enable_body,
-    tune_body,
-)
+from conclave.cli.mount_kinds import AUTH
+from conclave.cli.mounting import ENABLE_FLAGS, TOKEN_TYPE, TUNE_FLAGS
 from conclave.cli.moving import move_mount
-from conclave.cli.output import show_document
-from conclave.cli.table import table
 
 
 @command("auth enable [options] TYPE", *ENABLE_FLAGS, TOKEN_TYPE, arguments=(1, 1))
@@ -27,9 +17,8 @@ def enable(call: Call) -> int:
     $ conclave auth enable -path=people userpass
     """
     method = call.argument(0).strip()
-    path = (call.flags.text("path") or method).strip("/ ")
     with doing(f"Error enabling {method} auth"):
-        call.client.request("POST", f"sys/auth/{path}", body=enable_body(call.flags, method))
+        path = AUTH.enable(call, method)
     call.out(f"Success! Enabled {method} auth method at: {path}/")
     return EXIT_OK
 
@@ -40,11 +29,7 @@ def disable(call: Call) -> int:
 
     $ conclave auth disable people/
     """
-    path = call.path_argument()
-    with doing(f"Error disabling auth method at {path}/"):
-        call.client.request("DELETE", f"sys/auth/{path}")
-    call.out(f"Success! Disabled the auth method (if it existed) at: {path}/")
-    return EXIT_OK
+    return AUTH.disable(call)
 
 
 @command(
@@ -62,11 +47,7 @@ def tune(call: Call) -> int:
 
     $ conclave auth tune -default-lease-ttl=1h people/
     """
-    path = call.path_argument()
-    with doing(f"Error tuning auth method {path}/"):
-        call.client.request("POST", f"sys/mounts/auth/{path}/tune", body=tune_body(call.flags))
-    call.out(f"Success! Tuned the auth method at: {path}/")
-    return EXIT_OK
+    return AUTH.tune(call)
 
 
 @command("auth move [options] SOURCE DESTINATION", arguments=(2, 2))
@@ -75,29 +56,14 @@ def move(call: Call) -> int:
 
     $ conclave auth move people/ staff/
     """
-    source, target = (f"auth/{call.path_argument(i).removeprefix('auth/')}" for i in (0, 1))
-    return move_mount(call, "auth method", source, target)
+    source, target = (AUTH.prefix + call.path_argument(i).removeprefix(AUTH.prefix) for i in (0, 1))
+    return move_mount(call, AUTH.noun, source, target)
 
 
 @command("auth list [options]", FORMAT, Flag("detailed", "Show all that is known.", Kind.BOOLEAN))
 def list_methods(call: Call) -> int:
     """List the mounted auth methods."""
-    with doing("Error listing enabled authentications"):
-        methods = call.client.fetch("GET", "sys/auth").get("data") or {}
-    if show_document(call, methods):
-        return EXIT_OK
-    if call.flags.boolean("detailed"):
-        titles = ["Path", "Plugin", "Accessor", "Default TTL", "Max TTL", "Token Type", *DETAILED_END]
-        rows = []
-        for path, method in sorted(methods.items()):
-            token_type = str((method.get("config") or {}).get("token_type") or "")
-            rows.append([*detailed_row(path, method), token_type, *detailed_end(method)])
-    else:
-        titles = ["Path", "Type", "Accessor", "Description", "Version"]
-        names = ("type", "accessor", "description", "plugin_version")
-        rows = [[path, *(str(method.get(name) or "") for name in names)] for path, method in sorted(methods.items())]
-    call.out(table(titles, rows))
-    return EXIT_OK
+    return AUTH.show_all(call)
 
 
 _HELP: Final = {
@@ -117,9 +83,7 @@ def help_method(call: Call) -> int:
     """Print what `login` takes for a type of auth method, or for the method mounted at a path."""
     named = call.path_argument()
     if named not in _HELP:
-        with doing("Error listing enabled authentications"):
-            methods = call.client.fetch("GET", "sys/auth").get("data") or {}
-        named = str((methods.get(named + "/") or {}).get("type") or named)
+        named = str((AUTH.mounted(call).get(named + "/") or {}).get("type") or named)
     if named not in _HELP:
         raise UsageError(f"`login` knows no auth method of the type {named}; it may be used over HTTP")
     call.out(f"Usage: conclave login -method={named} {_HELP[named]}")

@@ -1,21 +1,11 @@
 """Secrets engines: enable, disable, tune, move, list."""
 
 from conclave.cli.command import FORMAT, Call, command, doing
-from conclave.cli.document import scalar
 from conclave.cli.errors import EXIT_OK
 from conclave.cli.flags import Flag, Kind
-from conclave.cli.mounting import (
-    DETAILED_END,
-    ENABLE_FLAGS,
-    TUNE_FLAGS,
-    detailed_end,
-    detailed_row,
-    enable_body,
-    tune_body,
-)
+from conclave.cli.mount_kinds import SECRETS
+from conclave.cli.mounting import ENABLE_FLAGS, TUNE_FLAGS
 from conclave.cli.moving import move_mount
-from conclave.cli.output import show_document
-from conclave.cli.table import table
 
 
 @command(
@@ -30,9 +20,8 @@ def enable(call: Call) -> int:
     $ conclave secrets enable -path=secret kv-v2
     """
     engine_type = call.argument(0).strip()
-    path = (call.flags.text("path") or engine_type).strip("/ ")
     with doing("Error enabling"):
-        call.client.request("POST", f"sys/mounts/{path}", body=enable_body(call.flags, engine_type))
+        path = SECRETS.enable(call, engine_type)
     call.out(f"Success! Enabled the {engine_type} secrets engine at: {path}/")
     return EXIT_OK
 
@@ -43,11 +32,7 @@ def disable(call: Call) -> int:
 
     $ conclave secrets disable secret/
     """
-    path = call.path_argument()
-    with doing(f"Error disabling secrets engine at {path}/"):
-        call.client.request("DELETE", f"sys/mounts/{path}")
-    call.out(f"Success! Disabled the secrets engine (if it existed) at: {path}/")
-    return EXIT_OK
+    return SECRETS.disable(call)
 
 
 @command("secrets tune [options] PATH", *TUNE_FLAGS, arguments=(1, 1))
@@ -56,11 +41,7 @@ def tune(call: Call) -> int:
 
     $ conclave secrets tune -default-lease-ttl=24h database/
     """
-    path = call.path_argument()
-    with doing(f"Error tuning secrets engine {path}/"):
-        call.client.request("POST", f"sys/mounts/{path}/tune", body=tune_body(call.flags))
-    call.out(f"Success! Tuned the secrets engine at: {path}/")
-    return EXIT_OK
+    return SECRETS.tune(call)
 
 
 @command("secrets move [options] SOURCE DESTINATION", arguments=(2, 2))
@@ -69,28 +50,10 @@ def move(call: Call) -> int:
 
     $ conclave secrets move secret/ generic/
     """
-    return move_mount(call, "secrets engine", call.path_argument(0), call.path_argument(1))
+    return move_mount(call, SECRETS.noun, call.path_argument(0), call.path_argument(1))
 
 
 @command("secrets list [options]", FORMAT, Flag("detailed", "Show all that is known.", Kind.BOOLEAN))
 def list_engines(call: Call) -> int:
     """List the mounted secrets engines."""
-    with doing("Error listing secrets engines"):
-        answer = call.client.fetch("GET", "sys/mounts")
-    mounts = answer.get("data") or {}
-    if show_document(call, mounts):
-        return EXIT_OK
-    if call.flags.boolean("detailed"):
-        titles = ["Path", "Plugin", "Accessor", "Default TTL", "Max TTL", "Force No Cache", *DETAILED_END]
-        rows = []
-        for path, mount in sorted(mounts.items()):
-            no_cache = scalar(bool((mount.get("config") or {}).get("force_no_cache")), none="")
-            rows.append([*detailed_row(path, mount), no_cache, *detailed_end(mount)])
-    else:
-        titles = ["Path", "Type", "Accessor", "Description"]
-        rows = [
-            [path, *(str(mount.get(name) or "") for name in ("type", "accessor", "description"))]
-            for path, mount in sorted(mounts.items())
-        ]
-    call.out(table(titles, rows))
-    return EXIT_OK
+    return SECRETS.show_all(call)

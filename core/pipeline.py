@@ -56,7 +56,10 @@ _WRAPPING_PATHS: Final = frozenset({"sys/wrapping/unwrap", "sys/wrapping/rewrap"
 
 
 class NeedsLeader(Exception):
-    """The token counts its uses, which only a transaction that writes can do; nothing has been looked at yet."""
+    """Only a transaction that writes can do this: the token counts its uses, or what is named has to be made first.
+
+    Nothing of it has been done, nor recorded.
+    """
 
 
 class Plan(Struct, frozen=True):
@@ -68,7 +71,8 @@ class Plan(Struct, frozen=True):
         relative_path: the path below the mount.
         refusal: makes the answer to whoever would be allowed to do this, where it cannot be done.
         writes: whether only the leader can do it.
-        only_creates: whether it changes nothing where the engine says that what it names is there.
+        only_creates: whether it writes only if the engine says that what it names is not there; looked at once the token
+            is known to be good, so that nobody else learns of it.
     """
 
     engine: Engine | None
@@ -184,10 +188,8 @@ class Pipeline:
             if usable and len(request.path) <= CACHED_PATH_CHARACTERS_MAX:
                 bounded_put(self.caches.plans, key, plan, CACHED_PLANS_MAX)
         assert isinstance(plan, Plan), "the cache holds nothing else"
-        if plan.only_creates and self._exists(plan, request, services, None):
-            plan = structs.replace(plan, writes=False)
         if (request.wrap_ttl_seconds or request.is_for_leader) and not plan.is_local:
-            return structs.replace(plan, writes=True)
+            return structs.replace(plan, writes=True, only_creates=False)
         return plan
 
     def _plan(self, request: Request, services: Services) -> Plan:
@@ -213,8 +215,15 @@ class Pipeline:
             return Plan(engine, None, {}, refusal=unsupported_path, **common)
         declaration = match.declaration
         writes = declaration.writes and not declaration.is_local
-        creates = declaration.only_creates
-        return Plan(engine, declaration, match.arguments, writes=writes, only_creates=creates, **common)
+        only_creates = writes and declaration.only_creates
+        return Plan(
+            engine,
+            declaration,
+            match.arguments,
+            writes=writes and not only_creates,
+            only_creates=only_creates,
+            **common,
+        )
 
     def engine_of(self, mount: Mount) -> Engine | None:
         """Return what answers below a mount; None if this node has no such engine."""
@@ -229,7 +238,7 @@ class Pipeline:
         Raises:
             PermissionDenied: there is no good token, or its policies do not allow this.
             InvalidRequest: it is no wrapping token where one is needed.
-            NeedsLeader: the token's use cannot be counted in this transaction.
+            NeedsLeader: the token's use cannot be counted in this transaction, or what it names cannot be made.
         """
         if not plan.is_authenticated:
             return None
@@ -237,6 +246,8 @@ class Pipeline:
         if record.num_uses > 0 and not services.transaction.is_writable:
             raise NeedsLeader
         self._authorize(plan, request, services, record)
+        if plan.only_creates and not services.transaction.is_writable:
+            self._leave_creating(plan, request, services, record)
         if record.num_uses > 0:
             record = tokens_of(services).use(services.area(AREA_TOKENS), record)
         return record
@@ -305,7 +316,11 @@ class Pipeline:
         if not is_allowed:
             raise permission_denied()
 
-    def _exists(self, plan: Plan, request: Request, services: Services, record: TokenRecord | None) -> bool | None:
+    def _leave_creating(self, plan: Plan, request: Request, services: Services, record: TokenRecord) -> None:
+        if not self._exists(plan, request, services, record):
+            raise NeedsLeader
+
+    def _exists(self, plan: Plan, request: Request, services: Services, record: TokenRecord) -> bool | None:
         """Tell a create from an update, which policies tell apart; None where the engine does not."""
         if request.operation is not Operation.UPDATE or plan.engine is None or plan.declaration is None:
             return None

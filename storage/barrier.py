@@ -11,7 +11,7 @@ the node is sealed. Layout: docs/storage.md.
 """
 
 import os
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import blake2b
 from typing import Final
 
@@ -49,7 +49,8 @@ class Barrier:
         """
         self._use(keyring, encryption_count)
         # Nearly every operation names a directory that an earlier one named; a hit saves one hash for each level.
-        self._descend = lru_cache(DIRECTORIES_CACHED_MAX)(self._descend_uncached)
+        # It must not refer to this object, or that would outlive the last who uses it, until a garbage collection.
+        self._descend = lru_cache(DIRECTORIES_CACHED_MAX)(partial(_descend, keyring.name_key))
         self._names: dict[bytes, bytes] = {}
 
     def _use(self, keyring: Keyring, encryption_count: int) -> None:
@@ -125,17 +126,23 @@ class Barrier:
         """Return the id of the directory at `path` below another; `path` is "" or ends in a slash."""
         if not path:
             return directory_id
-        descend = self._descend if len(path) <= CACHED_PATH_CHARACTERS_MAX else self._descend_uncached
-        return descend(directory_id, path)
+        if len(path) > CACHED_PATH_CHARACTERS_MAX:
+            return _descend(self._name_key, directory_id, path)
+        return self._descend(directory_id, path)
 
     def row_key(self, table_id: bytes, time_ns: int, ident: bytes) -> bytes:
         """Return the storage key of a table's row: table id (16), time (8, big endian), keyed hash of `ident` (16)."""
         return table_id + time_ns.to_bytes(8, "big") + self._hash(table_id, ident, _PERSON_ROW)
 
-    def _descend_uncached(self, directory_id: bytes, path: str) -> bytes:
-        for name in path.encode().split(b"/")[:-1]:
-            directory_id = self.directory_id(directory_id, name + b"/")
-        return directory_id
-
     def _hash(self, parent_id: bytes, name: bytes, person: bytes) -> bytes:
-        return blake2b(parent_id + name, digest_size=ID_BYTES, key=self._name_key, person=person).digest()
+        return _hash(self._name_key, parent_id, name, person)
+
+
+def _descend(name_key: bytes, directory_id: bytes, path: str) -> bytes:
+    for name in path.encode().split(b"/")[:-1]:
+        directory_id = _hash(name_key, directory_id, name + b"/", _PERSON_DIRECTORY)
+    return directory_id
+
+
+def _hash(name_key: bytes, parent_id: bytes, name: bytes, person: bytes) -> bytes:
+    return blake2b(parent_id + name, digest_size=ID_BYTES, key=name_key, person=person).digest()

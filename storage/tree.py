@@ -8,6 +8,9 @@ different names.
 The invariant: a directory that has children has a marker record under its own name ("a/", empty value) in its parent,
 and so up to the root; a directory without children has none. `put` and `delete` keep it.
 
+A name is read from its record once; from then on a listing tells it by the storage key, which is its hash, without opening
+the record: whether that is sound shows when it is read.
+
 It works on a `View` (a transaction, or a dictionary in tests) and decides nothing about when that is committed.
 Layout: docs/storage.md; why: docs/adr/0005-sealed-tree.md.
 """

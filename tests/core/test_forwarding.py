@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from conclave.core.contract import Operation, Response
-from conclave.core.errors import NotFound, TooLarge, Unavailable
+from conclave.core.errors import NotFound, PermissionDenied, TooLarge, Unavailable
 from conclave.core.forwarding import FORWARDED_BYTES_MAX, NO_LEADER, VERSION, Answer, Ask, Question, Reply
 from conclave.core.outcomes import Outcome
 from conclave.core.store import SETTLE_SECONDS_MAX
@@ -83,6 +83,20 @@ async def test_what_only_creates_is_left_to_the_leader_until_it_is_there() -> No
 
         opened = await nodes.leader.write("transit/decrypt/k", {"ciphertext": data_of(outcome)["ciphertext"]})
         assert data_of(opened) == plaintext
+
+
+@on_loop
+async def test_without_a_good_token_nobody_learns_what_is_there_to_be_created() -> None:
+    async with pair() as nodes:
+        await nodes.leader.write("sys/mounts/transit", {"type": "transit"})
+        await nodes.leader.write("transit/keys/k")
+
+        for token in ("", "hvs.bogus"):
+            for name in ("k", "missing"):
+                outcome = await nodes.standby.write(
+                    f"transit/encrypt/{name}", {"plaintext": ""}, token=token, is_forwarding_refused=True
+                )
+                assert isinstance(outcome, PermissionDenied)
 
 
 @on_loop

@@ -4,6 +4,8 @@ Vector: AES-256-GCM, test case 16 of McGrew and Viega, "The Galois/Counter Mode 
 NIST's submission published).
 """
 
+import weakref
+
 import pytest
 from hypothesis import given
 from hypothesis.strategies import binary, integers
@@ -108,6 +110,16 @@ def test_long_paths_lead_to_the_same_place_and_are_not_remembered(barrier: Barri
 
     assert barrier.descend(barrier.descend(LOCATION[:16], path), path) == barrier.descend(LOCATION[:16], path + path)
     assert barrier._descend.cache_info().currsize == 0
+
+
+def test_a_barrier_that_nobody_uses_is_gone_at_once_with_all_it_remembers() -> None:
+    barrier = Barrier(Keyring.generate(0))
+    barrier.descend(LOCATION[:16], "a/b/")
+    remains = weakref.ref(barrier)
+
+    del barrier
+
+    assert remains() is None
 
 
 def test_only_so_many_names_are_remembered_and_no_long_ones(barrier: Barrier) -> None:

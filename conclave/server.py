@@ -407,6 +407,7 @@ def follow_vault(metrics: Metrics, vault: Vault) -> None:
     metrics.raft_commit_index.follow(lambda: vault.membership.committed_index)
     metrics.raft_term.follow(lambda: vault.replica.term)
     metrics.autopilot_healthy.follow(lambda: all(peer.is_healthy for peer in vault.membership.peers()))
+    metrics.node_healthy.follow(lambda: {peer.node_id: peer.is_healthy for peer in vault.membership.peers()})
     metrics.failure_tolerance.follow(lambda: failure_tolerance(vault.membership.peers()))
     vault.background.on_expired = metrics.lease_expiration.add
 

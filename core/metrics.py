@@ -7,7 +7,7 @@ meaning here, with dots: "core.handle_request" is `vault_core_handle_request` in
 
 import re
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 SAMPLES: Final = 512
@@ -65,6 +65,32 @@ class Gauge:
         return self._value if self._read is None else self._read()
 
 
+class LabelledGauge:
+    """A number for each of several things, as they are when somebody looks.
+
+    Args:
+        name, help_text: for whoever reads it.
+        label: what tells the things apart.
+    """
+
+    __slots__ = ("_read", "help", "label", "name")
+
+    def __init__(self, name: str, help_text: str, label: str) -> None:
+        self.name = name
+        self.help = help_text
+        self.label = label
+        self._read: Callable[[], Mapping[str, float]] = dict
+
+    def follow(self, read: Callable[[], Mapping[str, float]]) -> None:
+        """Read the numbers by a function from now on: label value → number."""
+        self._read = read
+
+    @property
+    def values(self) -> Mapping[str, float]:
+        """The numbers as they are now."""
+        return self._read()
+
+
 class Summary:
     """Durations in milliseconds: how many, their sum, and quantiles of the latest `SAMPLES`."""
 
@@ -95,7 +121,7 @@ class Summary:
                 yield quantile, latest[min(len(latest) - 1, int(quantile * len(latest)))]
 
 
-Metric = Counter | Gauge | Summary
+Metric = Counter | Gauge | LabelledGauge | Summary
 
 
 class Metrics:
@@ -114,6 +140,7 @@ class Metrics:
         self.raft_commit_index = Gauge("raft_storage.stats.commit_index", "Index of the last entry committed.")
         self.raft_term = Gauge("raft_storage.stats.term", "The current term.")
         self.autopilot_healthy = Gauge("autopilot.healthy", "1 while every member is in touch; told by the leader.")
+        self.node_healthy = LabelledGauge("autopilot.node.healthy", "1 for each member that is in touch.", "node_id")
         self.failure_tolerance = Gauge("autopilot.failure_tolerance", "Voters that may fail without losing quorum.")
 
     def __iter__(self) -> Iterator[Metric]:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 from msgspec import NODEFAULT, Meta, Struct, structs
 
 from conclave import cli, config
+from conclave.api.exposition import kind_of
 from conclave.cli.command import HTTP_FLAGS
 from conclave.cli.flags import Flag, Kind
 from conclave.cli.main import load
@@ -223,7 +224,7 @@ def _flags(flags: Sequence[Flag]) -> Iterator[str]:
 def metrics() -> Iterator[str]:
     """Yield a section for each metric."""
     for metric in Metrics():
-        kind = type(metric).__name__.lower()
+        kind = kind_of(metric)
         unit = " in milliseconds" if kind == "summary" else ""
         yield from [f"## `{prometheus_name(metric.name)}`", "", f"{metric.help} *{kind.capitalize()}{unit}*.", ""]
 

@@ -16,21 +16,27 @@ def test_prometheus_gets_each_family_with_its_type() -> None:
     metrics = Metrics()
     metrics.unsealed.set(1)
     metrics.raft_apply.add(3)
+    metrics.node_healthy.follow(lambda: {"a": 1, 'b"\\': 0})
     metrics.handle_request.observe(0.5)
 
     page = prometheus(metrics).decode()
 
     assert "# TYPE vault_core_unsealed gauge\nvault_core_unsealed 1\n" in page
+    assert '# TYPE vault_autopilot_node_healthy gauge\nvault_autopilot_node_healthy{node_id="a"} 1\n' in page
+    assert 'vault_autopilot_node_healthy{node_id="b\\"\\\\"} 0\n' in page
     assert "# TYPE vault_raft_apply counter\nvault_raft_apply 3\n" in page
     assert 'vault_core_handle_request{quantile="0.5"} 0.5\n' in page
     assert "vault_core_handle_request_sum 0.5\nvault_core_handle_request_count 1\n" in page
 
 
 def test_json_has_the_shape_that_was_recorded() -> None:
-    page = msgspec.json.decode(as_json(Metrics(), "2026-11-24 00:24:00 +0000 UTC"))
+    metrics = Metrics()
+    metrics.node_healthy.follow(lambda: {"a": 1})
+    page = msgspec.json.decode(as_json(metrics, "2026-11-24 00:24:00 +0000 UTC"))
 
     assert list(page) == ["Timestamp", "Gauges", "Points", "Counters", "Samples"]
     assert {"Name": "vault.core.active", "Value": 0.0, "Labels": {}} in page["Gauges"]
+    assert {"Name": "vault.autopilot.node.healthy", "Value": 1.0, "Labels": {"node_id": "a"}} in page["Gauges"]
 
 
 def test_quantiles_are_of_the_latest_samples() -> None:

@@ -3,7 +3,11 @@
 Elsewhere: frames, membership, snapshots, the applied record and the seal configuration, each beside its module's tests.
 """
 
+import msgspec
+
 from conclave.cluster.raft import ConfChange, ConfChangeKind, ConfChangeV2, EntryKind, encode_conf_change
+from conclave.core.quotas import RateLimit
+from conclave.core.tokens import EndedPrefix, EndedPrefixes
 from conclave.storage import log
 from conclave.storage.keyring import DataKey, Keyring
 from conclave.storage.writeset import Stage, WriteSet
@@ -55,3 +59,23 @@ def test_a_keyring_has_this_layout() -> None:
 
     assert keyring.encode().hex() == written
     assert Keyring.decode(bytes.fromhex(written)) == keyring
+
+
+def test_a_rate_limit_has_this_layout() -> None:
+    limit = RateLimit("n", "secret/", 2.5, 1, 60)
+
+    written = "95" + "a16e" + "a7" + b"secret/".hex() + "cb4004000000000000" + "01" + "3c"
+
+    assert msgspec.msgpack.encode(limit).hex() == written
+    assert msgspec.msgpack.decode(bytes.fromhex(written), type=RateLimit) == limit
+
+
+def test_ended_prefixes_have_this_layout_and_that_of_before() -> None:
+    ended = EndedPrefixes([EndedPrefix("a/", 5, [("b/", b"c")], 7)])
+
+    written = "91" + "91" + "94" + "a2612f" + "05" + "91" + "92a2622fc40163" + "07"
+    before = "91" + "91" + "92" + "a2612f" + "05"
+
+    assert msgspec.msgpack.encode(ended).hex() == written
+    assert msgspec.msgpack.decode(bytes.fromhex(written), type=EndedPrefixes) == ended
+    assert msgspec.msgpack.decode(bytes.fromhex(before), type=EndedPrefixes) == EndedPrefixes([EndedPrefix("a/", 5)])

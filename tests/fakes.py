@@ -120,6 +120,11 @@ class FakeReplica:
         for _, index, _ in lost:
             self._apply(index, self.term, b"")
 
+    def lose_leadership(self) -> None:
+        """Stop leading, and let what is held be lost."""
+        self.follow()
+        self.lose()
+
     def _apply(self, index: int, term: int, data: bytes) -> None:
         for replica in self.network.values():
             assert replica.machine is not None

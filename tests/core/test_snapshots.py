@@ -14,6 +14,7 @@ from conclave.core.outcomes import Outcome
 from conclave.core.snapshots import BROKEN_OFF, DOWNLOADS_MAX, FOREIGN
 from conclave.core.store import RESTORING, SETTLE_SECONDS_MAX
 from conclave.storage.writeset import Stage, WriteSet
+from tests.clients import auth_of, refusal
 from tests.fakes import FakeVault, data_of, on_loop, request_for, started_vault
 
 PATH = "sys/storage/raft/snapshot"
@@ -41,6 +42,14 @@ def restoring(content: bytes, fake: FakeVault, path: str = PATH) -> Request:
 
 async def restore(fake: FakeVault, content: bytes, path: str = PATH) -> Outcome:
     return await fake.start(restoring(content, fake, path))
+
+
+async def saved_before(fake: FakeVault) -> bytes:
+    """Return the file of a state with the value "before", which is "after" when this returns."""
+    await written(fake, "before")
+    content = await saved(fake)
+    await written(fake, "after")
+    return content
 
 
 async def written(fake: FakeVault, value: str) -> None:
@@ -73,26 +82,36 @@ async def hold_at(fake: FakeVault, stage: Stage) -> None:
         fake.replica.commit(1)
 
 
+async def restoring_held_at(fake: FakeVault, stage: Stage, content: bytes) -> "asyncio.Future[Outcome]":
+    """Begin to restore a file, and hold what it proposes from this stage on."""
+    fake.replica.holds = True
+    restored = fake.start(restoring(content, fake))
+    await hold_at(fake, stage)
+    return restored
+
+
+def lead_again(fake: FakeVault) -> None:
+    """Lead a new term, in which nothing is held."""
+    fake.replica.holds = False
+    fake.replica.lead()
+
+
 # -- there and back --
 
 
 @on_loop
 async def test_a_restored_state_is_that_of_the_file() -> None:
     async with started_vault() as fake:
-        await written(fake, "before")
-        content = await saved(fake)
-        await written(fake, "after")
+        content = await saved_before(fake)
         await fake.mount("later/", "kv")
-        late = await fake.write("auth/token/create")
-        assert isinstance(late, Response)
-        assert late.auth is not None
+        late = auth_of(await fake.write("auth/token/create")).client_token
 
         outcome = await restore(fake, content)
 
         assert outcome == Response()
         assert await value(fake) == "before"
         assert isinstance(await fake.read("later/a"), RequestError)
-        assert isinstance(await fake.read("auth/token/lookup-self", token=late.auth.client_token), PermissionDenied)
+        assert isinstance(await fake.read("auth/token/lookup-self", token=late), PermissionDenied)
 
 
 @on_loop
@@ -223,8 +242,7 @@ async def test_a_file_of_a_vault_with_other_keys_is_refused_with_and_without_for
     async with started_vault() as fake:
         outcome = await restore(fake, content, path)
 
-        assert isinstance(outcome, InvalidRequest)
-        assert outcome.messages == (FOREIGN,)
+        assert refusal(outcome) == f"InvalidRequest: {FOREIGN}"
         assert isinstance(await fake.read("sys/mounts"), Response)
 
 
@@ -237,13 +255,11 @@ async def test_a_request_without_a_body_is_refused() -> None:
 @on_loop
 async def test_both_take_a_token_whose_policies_allow_it() -> None:
     async with started_vault() as fake:
-        made = await fake.write("auth/token/create", {"policies": ["default"]})
-        assert isinstance(made, Response)
-        assert made.auth is not None
+        token = auth_of(await fake.write("auth/token/create", {"policies": ["default"]})).client_token
         request = restoring(await saved(fake), fake)
-        request.token = made.auth.client_token
+        request.token = token
 
-        assert isinstance(await fake.read(PATH, token=made.auth.client_token), PermissionDenied)
+        assert isinstance(await fake.read(PATH, token=token), PermissionDenied)
         assert isinstance(await fake.start(request), PermissionDenied)
 
 
@@ -277,20 +293,15 @@ async def test_an_upload_that_breaks_off_changes_nothing_and_another_may_follow(
 @on_loop
 async def test_while_a_snapshot_is_restored_reads_are_answered_and_writes_are_refused() -> None:
     async with started_vault() as fake:
-        await written(fake, "before")
-        content = await saved(fake)
-        await written(fake, "after")
-        fake.replica.holds = True
-        restored = fake.start(restoring(content, fake))
-        await hold_at(fake, Stage.SWAP)
+        content = await saved_before(fake)
+        restored = await restoring_held_at(fake, Stage.SWAP, content)
 
         refused = await fake.write("secret/data/a", {"data": {"v": "lost"}})
         seen = await value(fake)
         another = await restore(fake, content)
         fake.replica.commit()
 
-        assert isinstance(refused, Unavailable)
-        assert refused.messages == (RESTORING,)
+        assert refusal(refused) == f"Unavailable: {RESTORING}"
         assert seen == "after"
         assert isinstance(another, Unavailable)
         assert await restored == Response()
@@ -301,21 +312,14 @@ async def test_while_a_snapshot_is_restored_reads_are_answered_and_writes_are_re
 @pytest.mark.parametrize("stage", [Stage.BEGIN, Stage.PUTS, Stage.SWAP])
 async def test_leadership_lost_at_any_stage_changes_nothing(stage: Stage) -> None:
     async with started_vault() as fake:
-        await written(fake, "before")
-        content = await saved(fake)
-        await written(fake, "after")
-        fake.replica.holds = True
-        restored = fake.start(restoring(content, fake))
-        await hold_at(fake, stage)
+        content = await saved_before(fake)
+        restored = await restoring_held_at(fake, stage, content)
 
-        fake.replica.follow()
-        fake.replica.lose()
+        fake.replica.lose_leadership()
         outcome = await restored
-        fake.replica.holds = False
-        fake.replica.lead()
+        lead_again(fake)
 
-        assert isinstance(outcome, Unavailable)
-        assert outcome.messages == (BROKEN_OFF,)
+        assert refusal(outcome) == f"Unavailable: {BROKEN_OFF}"
         assert await value(fake) == "after"
         await come_true(lambda: fake.overlay.staging_since == 0)
         await written(fake, "more")
@@ -324,19 +328,13 @@ async def test_leadership_lost_at_any_stage_changes_nothing(stage: Stage) -> Non
 @on_loop
 async def test_what_a_restorer_has_left_is_dropped_and_the_next_one_succeeds() -> None:
     async with started_vault() as fake:
-        await written(fake, "before")
-        content = await saved(fake)
-        await written(fake, "after")
-        fake.replica.holds = True
-        restored = fake.start(restoring(content, fake))
-        await hold_at(fake, Stage.SWAP)
-        fake.replica.follow()
-        fake.replica.lose()
+        content = await saved_before(fake)
+        restored = await restoring_held_at(fake, Stage.SWAP, content)
+        fake.replica.lose_leadership()
         await restored
 
         while_left = fake.overlay.staging_since
-        fake.replica.holds = False
-        fake.replica.lead()
+        lead_again(fake)
         outcome = await restore(fake, content)
 
         assert while_left > 0
@@ -348,18 +346,14 @@ async def test_what_a_restorer_has_left_is_dropped_and_the_next_one_succeeds() -
 async def test_leadership_lost_and_won_again_does_not_let_an_old_restorer_go_on() -> None:
     async with started_vault() as fake:
         content = await saved(fake)
-        fake.replica.holds = True
-        restored = fake.start(restoring(content, fake))
-        await hold_at(fake, Stage.BEGIN)
+        restored = await restoring_held_at(fake, Stage.BEGIN, content)
 
         fake.replica.follow()
         fake.replica.commit()  # by the leader of another term
-        fake.replica.holds = False
-        fake.replica.lead()
+        lead_again(fake)
 
         outcome = await restored
-        assert isinstance(outcome, Unavailable)
-        assert outcome.messages == (BROKEN_OFF,)
+        assert refusal(outcome) == f"Unavailable: {BROKEN_OFF}"
         assert fake.overlay.swapped_at == 0
 
 
@@ -369,9 +363,7 @@ async def test_nothing_is_proposed_while_a_swap_is_undecided() -> None:
         await written(fake, "before")
         content = await saved(fake)
         fake.store.start()
-        fake.replica.holds = True
-        restored = fake.start(restoring(content, fake))
-        await hold_at(fake, Stage.SWAP)
+        restored = await restoring_held_at(fake, Stage.SWAP, content)
 
         fake.clock.advance(SETTLE_SECONDS_MAX + 1)
         outcome = await restored
@@ -379,10 +371,8 @@ async def test_nothing_is_proposed_while_a_swap_is_undecided() -> None:
         fake.replica.holds = False
         fake.replica.commit()
 
-        assert isinstance(outcome, Unavailable)
-        assert outcome.messages == (UNKNOWN_OUTCOME,)
-        assert isinstance(refused, Unavailable)
-        assert refused.messages == (RESTORING,)
+        assert refusal(outcome) == f"Unavailable: {UNKNOWN_OUTCOME}"
+        assert refusal(refused) == f"Unavailable: {RESTORING}"
         await written(fake, "after")
 
 
@@ -390,9 +380,7 @@ async def test_nothing_is_proposed_while_a_swap_is_undecided() -> None:
 async def test_the_log_is_kept_from_where_staging_began() -> None:
     async with started_vault() as fake:
         content = await saved(fake)
-        fake.replica.holds = True
-        restored = fake.start(restoring(content, fake))
-        await hold_at(fake, Stage.SWAP)
+        restored = await restoring_held_at(fake, Stage.SWAP, content)
 
         await fake.store.flush()
         kept_behind = fake.store.durable_index

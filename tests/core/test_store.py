@@ -52,8 +52,22 @@ class Harness:
         transaction.put(KEY, value)
         self.store.commit(transaction, self.heard.append)
 
+    def put_and_commit(self, value: bytes) -> None:
+        self.put(value)
+        self.replica.commit()
+
     def look(self) -> None:
         self.store.commit(self.store.writing(), self.heard.append)
+
+    def give_up_waiting(self) -> None:
+        self.clock.advance(SETTLE_SECONDS_MAX + 1)
+        self.store._expire_pending()
+
+    async def flush_in_vain(self, error: Exception) -> None:
+        """Let the disk fail from now on, and flush something to it."""
+        self.put_and_commit(b"x")
+        self.disk.error = error
+        await self.store._flush_watched()
 
 
 # -- settlements --
@@ -75,8 +89,7 @@ async def test_another_entry_at_its_index_means_that_it_is_lost() -> None:
     harness = Harness()
     harness.put(b"x")
 
-    harness.replica.follow()
-    harness.replica.lose()
+    harness.replica.lose_leadership()
 
     assert harness.heard == [Settlement.LOST]
     assert harness.store.reading().get(KEY) is None
@@ -107,8 +120,7 @@ async def test_what_is_not_heard_of_in_time_is_unknown() -> None:
     harness = Harness()
     harness.put(b"x")
 
-    harness.clock.advance(SETTLE_SECONDS_MAX + 1)
-    harness.store._expire_pending()
+    harness.give_up_waiting()
 
     assert harness.heard == [Settlement.UNKNOWN]
 
@@ -133,8 +145,7 @@ async def test_whoever_proposed_at_an_index_that_was_used_again_hears_what_becam
 async def test_what_was_given_up_waiting_for_is_still_in_flight() -> None:
     harness = Harness()
     harness.put(b"x")
-    harness.clock.advance(SETTLE_SECONDS_MAX + 1)
-    harness.store._expire_pending()
+    harness.give_up_waiting()
 
     harness.look()
     assert harness.heard == [Settlement.UNKNOWN]
@@ -148,8 +159,7 @@ async def test_a_snapshot_leaves_what_it_covers_unknown() -> None:
     harness = Harness()
     harness.put(b"x")
     other = Harness()
-    other.put(b"y")
-    other.replica.commit()
+    other.put_and_commit(b"y")
     await other.store.flush()
 
     harness.store.overlay._state = other.disk
@@ -201,8 +211,7 @@ async def test_losing_leadership_hides_what_was_only_proposed() -> None:
 @on_loop
 async def test_time_never_goes_back_behind_what_was_applied() -> None:
     harness = Harness()
-    harness.put(b"x")
-    harness.replica.commit()
+    harness.put_and_commit(b"x")
     before = harness.store.now_ns()
 
     harness.clock.advance(-100)
@@ -217,8 +226,7 @@ async def test_time_never_goes_back_behind_what_was_applied() -> None:
 async def test_committed_effects_reach_the_state_in_the_background() -> None:
     harness = Harness()
     harness.store.start()
-    harness.put(b"x")
-    harness.replica.commit()
+    harness.put_and_commit(b"x")
 
     while harness.disk.get(KEY) != b"x":
         harness.clock.advance(1)
@@ -231,8 +239,7 @@ async def test_committed_effects_reach_the_state_in_the_background() -> None:
 @on_loop
 async def test_a_replacement_waits_for_the_flush_under_way_and_lets_no_other_begin() -> None:
     harness = Harness()
-    harness.put(b"x")
-    harness.replica.commit()
+    harness.put_and_commit(b"x")
     harness.disk.gate.clear()
     flushing = asyncio.ensure_future(harness.store.flush())
     await asyncio.sleep(0)
@@ -244,8 +251,7 @@ async def test_a_replacement_waits_for_the_flush_under_way_and_lets_no_other_beg
     await preparing
 
     assert flushing.done()
-    harness.put(b"y")
-    harness.replica.commit()
+    harness.put_and_commit(b"y")
     await harness.store.flush()
     assert harness.disk.get(KEY) == b"x"
     harness.store.state_replaced()
@@ -255,10 +261,7 @@ async def test_a_replacement_waits_for_the_flush_under_way_and_lets_no_other_beg
 @on_loop
 async def test_a_full_disk_is_a_fault_until_there_is_room() -> None:
     harness = Harness()
-    harness.put(b"x")
-    harness.replica.commit()
-    harness.disk.error = Full("no room")
-    await harness.store._flush_watched()
+    await harness.flush_in_vain(Full("no room"))
     faults = [harness.store.fault]
     assert harness.store.reading().get(KEY) == b"x"
 
@@ -278,10 +281,7 @@ async def test_a_full_disk_is_a_fault_until_there_is_room() -> None:
 @on_loop
 async def test_a_fenced_disk_stays_a_fault() -> None:
     harness = Harness()
-    harness.put(b"x")
-    harness.replica.commit()
-    harness.disk.error = Fenced("a sync failed")
-    await harness.store._flush_watched()
+    await harness.flush_in_vain(Fenced("a sync failed"))
 
     harness.clock.advance(100)
 

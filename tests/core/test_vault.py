@@ -1,6 +1,8 @@
 """One node's vault: what it answers itself, what it leaves to the leader, and when an answer may go."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -14,7 +16,6 @@ from conclave.core.errors import (
     PermissionDenied,
     Redirected,
     RequestError,
-    Sealed,
     TooLarge,
     Unavailable,
 )
@@ -22,7 +23,8 @@ from conclave.core.execution import OVERLOADED
 from conclave.core.forwarding import NO_LEADER
 from conclave.core.outcomes import Outcome
 from conclave.core.vault import REMOVED
-from tests.fakes import data_of, on_loop, request_for, started_vault, until
+from tests.clients import auth_of, refusal
+from tests.fakes import FakeVault, data_of, on_loop, request_for, started_vault, until
 
 
 class Slow(Engine):
@@ -64,6 +66,33 @@ class Slow(Engine):
 def _put(ctx: Context, key: str) -> Response:
     ctx.storage.put(key, b"x")
     return Response({"step": key})
+
+
+@asynccontextmanager
+async def slow_vault() -> AsyncIterator[FakeVault]:
+    """Yield a vault with an engine at slow/ whose operations wait."""
+    async with started_vault(engines={"slow": Slow()}) as fake:
+        await fake.mount("slow/", "slow")
+        yield fake
+
+
+def writing(fake: FakeVault, path: str, fields: Any = None, token: str = "") -> "asyncio.Future[Outcome]":
+    """Begin a write; with the root token unless another is given."""
+    return fake.start(request_for(Operation.UPDATE, path, fields, token=token or fake.root))
+
+
+async def new_token(fake: FakeVault, by: str = "", **fields: Any) -> str:
+    """Make a token that may do everything; `by` is the token that makes it, the root token by default."""
+    made = await fake.write("auth/token/create", {"policies": ["root"], **fields}, token=by or fake.root)
+    return auth_of(made).client_token
+
+
+def follow_another(fake: FakeVault) -> None:
+    """Let a node n2 lead, which does not answer."""
+    fake.replica.follow()
+    other = type(fake.replica)("n2")
+    other.standing = Standing.LEADER
+    fake.replica.network["n2"] = other
 
 
 def outcome_now(future: "asyncio.Future[Outcome]") -> Any:
@@ -110,20 +139,19 @@ async def test_a_read_without_a_quorum_is_refused() -> None:
 
         outcome = await fake.read("sys/mounts")
 
-        assert isinstance(outcome, Unavailable)
-        assert outcome.messages == (NO_LEADER,)
+        assert refusal(outcome) == f"Unavailable: {NO_LEADER}"
 
 
 @on_loop
 async def test_a_read_never_sees_what_is_not_committed() -> None:
     async with started_vault() as fake:
         fake.replica.holds = True
-        writing = fake.start(request_for(Operation.UPDATE, "secret/data/a", {"data": {"v": 1}}, token=fake.root))
+        written = writing(fake, "secret/data/a", {"data": {"v": 1}})
 
         outcome = await fake.read("secret/data/a")
 
         assert isinstance(outcome, RequestError)
-        assert not writing.done()
+        assert not written.done()
         fake.replica.commit()
         assert data_of(await fake.read("secret/data/a"))["data"] == {"v": 1}
 
@@ -136,8 +164,7 @@ async def test_a_sealed_node_answers_what_is_about_itself_and_nothing_else() -> 
         assert data_of(await fake.read("sys/seal-status"))["sealed"] is True
         outcome = await fake.read("secret/data/a")
 
-        assert isinstance(outcome, Sealed)
-        assert outcome.messages == ("Vault is sealed",)
+        assert refusal(outcome) == "Sealed: Vault is sealed"
 
 
 @on_loop
@@ -148,8 +175,7 @@ async def test_a_removed_node_serves_nothing() -> None:
 
         outcome = await fake.read("secret/data/a")
 
-        assert isinstance(outcome, Unavailable)
-        assert outcome.messages == (REMOVED,)
+        assert refusal(outcome) == f"Unavailable: {REMOVED}"
         assert fake.vault.is_sealed
 
 
@@ -161,7 +187,7 @@ async def test_a_write_is_answered_only_once_it_is_committed() -> None:
     async with started_vault() as fake:
         fake.replica.holds = True
 
-        future = fake.start(request_for(Operation.UPDATE, "secret/data/a", {"data": {}}, token=fake.root))
+        future = writing(fake, "secret/data/a", {"data": {}})
         assert not future.done()
         fake.replica.commit()
 
@@ -172,10 +198,8 @@ async def test_a_write_is_answered_only_once_it_is_committed() -> None:
 async def test_a_refusal_that_saw_uncommitted_state_waits_for_it() -> None:
     async with started_vault() as fake:
         fake.replica.holds = True
-        first = fake.start(request_for(Operation.UPDATE, "secret/data/a", {"data": {}}, token=fake.root))
-        second = fake.start(
-            request_for(Operation.UPDATE, "secret/data/a", {"data": {}, "options": {"cas": 0}}, token=fake.root)
-        )
+        first = writing(fake, "secret/data/a", {"data": {}})
+        second = writing(fake, "secret/data/a", {"data": {}, "options": {"cas": 0}})
 
         assert not second.done()
         fake.replica.commit()
@@ -188,10 +212,7 @@ async def test_a_refusal_that_saw_uncommitted_state_waits_for_it() -> None:
 async def test_writers_one_after_another_build_on_each_other_before_either_is_committed() -> None:
     async with started_vault() as fake:
         fake.replica.holds = True
-        futures = [
-            fake.start(request_for(Operation.UPDATE, "secret/data/a", {"data": {"n": n}}, token=fake.root))
-            for n in range(3)
-        ]
+        futures = [writing(fake, "secret/data/a", {"data": {"n": n}}) for n in range(3)]
 
         fake.replica.commit()
 
@@ -202,9 +223,8 @@ async def test_writers_one_after_another_build_on_each_other_before_either_is_co
 async def test_a_write_that_was_lost_is_tried_again_by_whoever_leads() -> None:
     async with started_vault() as fake:
         fake.replica.holds = True
-        future = fake.start(request_for(Operation.UPDATE, "secret/data/a", {"data": {"v": 1}}, token=fake.root))
-        fake.replica.follow()
-        fake.replica.lose()
+        future = writing(fake, "secret/data/a", {"data": {"v": 1}})
+        fake.replica.lose_leadership()
         fake.replica.holds = False
         assert not future.done()
 
@@ -218,7 +238,7 @@ async def test_a_write_that_was_lost_is_tried_again_by_whoever_leads() -> None:
 async def test_a_write_of_which_nothing_is_heard_is_unknown() -> None:
     async with started_vault() as fake:
         fake.replica.holds = True
-        future = fake.start(request_for(Operation.UPDATE, "secret/data/a", {"data": {}}, token=fake.root))
+        future = writing(fake, "secret/data/a", {"data": {}})
         fake.clock.advance(60)
 
         fake.store.start()
@@ -235,8 +255,7 @@ async def test_a_write_on_an_overloaded_leader_is_refused_and_changes_nothing() 
 
         outcome = await fake.write("secret/data/a", {"data": {}})
 
-        assert isinstance(outcome, Unavailable)
-        assert outcome.messages == (OVERLOADED,)
+        assert refusal(outcome) == f"Unavailable: {OVERLOADED}"
         fake.replica.is_overloaded = False
         assert data_of(await fake.write("secret/data/a", {"data": {}}))["version"] == 1
 
@@ -252,10 +271,7 @@ async def test_an_entry_over_its_bound_is_refused_as_too_large() -> None:
 @on_loop
 async def test_a_client_that_wants_no_forwarding_is_sent_to_the_leader() -> None:
     async with started_vault() as fake:
-        fake.replica.follow()
-        other = type(fake.replica)("n2")
-        other.standing = Standing.LEADER
-        fake.replica.network["n2"] = other
+        follow_another(fake)
 
         outcome = await fake.write("secret/data/a", {"data": {}}, is_forwarding_refused=True, query={"a": "b c"})
 
@@ -276,10 +292,7 @@ async def test_whoever_is_sent_to_the_leader_asks_it_for_the_same(
     operation: Operation, path: str, location: str
 ) -> None:
     async with started_vault() as fake:
-        fake.replica.follow()
-        other = type(fake.replica)("n2")
-        other.standing = Standing.LEADER
-        fake.replica.network["n2"] = other
+        follow_another(fake)
 
         outcome = await fake.ask(operation, path, is_forwarding_refused=True, is_for_leader=True)
 
@@ -289,9 +302,7 @@ async def test_whoever_is_sent_to_the_leader_asks_it_for_the_same(
 
 @on_loop
 async def test_a_bug_in_a_handler_is_an_error_for_its_client_alone(caplog: pytest.LogCaptureFixture) -> None:
-    async with started_vault(engines={"slow": Slow()}) as fake:
-        await fake.mount("slow/", "slow")
-
+    async with slow_vault() as fake:
         outcome = await fake.delete("slow/broken")
 
         assert isinstance(outcome, InternalError)
@@ -304,22 +315,18 @@ async def test_a_bug_in_a_handler_is_an_error_for_its_client_alone(caplog: pytes
 
 @on_loop
 async def test_a_coroutine_changes_state_in_an_atomic_step() -> None:
-    async with started_vault(engines={"slow": Slow()}) as fake:
-        await fake.mount("slow/", "slow")
-
+    async with slow_vault() as fake:
         assert data_of(await fake.write("slow/ab")) == {"written": "ab"}
         assert data_of(await fake.read("slow/ab")) == {"value": "abab"}
 
 
 @on_loop
 async def test_a_coroutine_whose_first_step_was_lost_is_tried_again() -> None:
-    async with started_vault(engines={"slow": Slow()}) as fake:
-        await fake.mount("slow/", "slow")
+    async with slow_vault() as fake:
         fake.replica.holds = True
-        future = fake.start(request_for(Operation.UPDATE, "slow/ab", token=fake.root))
+        future = writing(fake, "slow/ab")
         await until(lambda: bool(fake.replica.waiting))
-        fake.replica.follow()
-        fake.replica.lose()
+        fake.replica.lose_leadership()
         fake.replica.holds = False
 
         fake.replica.lead()
@@ -329,16 +336,14 @@ async def test_a_coroutine_whose_first_step_was_lost_is_tried_again() -> None:
 
 @on_loop
 async def test_a_coroutine_that_loses_leadership_in_its_midst_says_so_and_is_not_repeated() -> None:
-    async with started_vault(engines={"slow": Slow()}) as fake:
-        await fake.mount("slow/", "slow")
+    async with slow_vault() as fake:
         fake.replica.holds = True
-        future = fake.start(request_for(Operation.UPDATE, "slow/twice/ab", token=fake.root))
+        future = writing(fake, "slow/twice/ab")
         await until(lambda: bool(fake.replica.waiting))
         fake.replica.commit()
         await until(lambda: bool(fake.replica.waiting))
 
-        fake.replica.follow()
-        fake.replica.lose()
+        fake.replica.lose_leadership()
         outcome = await future
 
         assert isinstance(outcome, Unavailable)
@@ -347,13 +352,10 @@ async def test_a_coroutine_that_loses_leadership_in_its_midst_says_so_and_is_not
 
 @on_loop
 async def test_a_token_revoked_while_a_coroutine_waits_stops_it() -> None:
-    async with started_vault(engines={"slow": Slow()}) as fake:
-        await fake.mount("slow/", "slow")
-        made = await fake.write("auth/token/create", {"policies": ["root"]})
-        assert isinstance(made, Response)
-        assert made.auth is not None
-        future = fake.start(request_for(Operation.UPDATE, "slow/ab", token=made.auth.client_token))
-        await fake.write("auth/token/revoke", {"token": made.auth.client_token})
+    async with slow_vault() as fake:
+        token = await new_token(fake)
+        future = writing(fake, "slow/ab", token=token)
+        await fake.write("auth/token/revoke", {"token": token})
 
         assert isinstance(await future, PermissionDenied)
         assert data_of(await fake.read("slow/ab")) == {"value": ""}
@@ -361,14 +363,11 @@ async def test_a_token_revoked_while_a_coroutine_waits_stops_it() -> None:
 
 @on_loop
 async def test_a_coroutine_can_be_the_last_use_of_its_token() -> None:
-    async with started_vault(engines={"slow": Slow()}) as fake:
-        await fake.mount("slow/", "slow")
-        made = await fake.write("auth/token/create", {"policies": ["root"], "num_uses": 1})
-        assert isinstance(made, Response)
-        assert made.auth is not None
+    async with slow_vault() as fake:
+        token = await new_token(fake, num_uses=1)
 
-        first = await fake.write("slow/ab", token=made.auth.client_token)
-        second = await fake.write("slow/ab", token=made.auth.client_token)
+        first = await fake.write("slow/ab", token=token)
+        second = await fake.write("slow/ab", token=token)
 
         assert data_of(first) == {"written": "ab"}
         assert isinstance(second, PermissionDenied)
@@ -376,18 +375,12 @@ async def test_a_coroutine_can_be_the_last_use_of_its_token() -> None:
 
 @on_loop
 async def test_the_last_use_of_a_token_ends_with_its_parent() -> None:
-    async with started_vault(engines={"slow": Slow()}) as fake:
-        await fake.mount("slow/", "slow")
-        parent = await fake.write("auth/token/create", {"policies": ["root"]})
-        assert isinstance(parent, Response)
-        assert parent.auth is not None
-        fields = {"policies": ["root"], "num_uses": 1}
-        child = await fake.write("auth/token/create", fields, token=parent.auth.client_token)
-        assert isinstance(child, Response)
-        assert child.auth is not None
-        future = fake.start(request_for(Operation.UPDATE, "slow/ab", token=child.auth.client_token))
+    async with slow_vault() as fake:
+        parent = await new_token(fake)
+        child = await new_token(fake, by=parent, num_uses=1)
+        future = writing(fake, "slow/ab", token=child)
 
-        await fake.write("auth/token/revoke", {"token": parent.auth.client_token})
+        await fake.write("auth/token/revoke", {"token": parent})
 
         assert isinstance(await future, PermissionDenied)
         assert data_of(await fake.read("slow/ab")) == {"value": ""}
@@ -395,9 +388,8 @@ async def test_the_last_use_of_a_token_ends_with_its_parent() -> None:
 
 @on_loop
 async def test_a_mount_disabled_while_a_coroutine_waits_stops_it() -> None:
-    async with started_vault(engines={"slow": Slow()}) as fake:
-        await fake.mount("slow/", "slow")
-        future = fake.start(request_for(Operation.UPDATE, "slow/ab", token=fake.root))
+    async with slow_vault() as fake:
+        future = writing(fake, "slow/ab")
 
         await fake.delete("sys/mounts/slow")
 
@@ -444,7 +436,7 @@ async def test_becoming_active_is_announced_by_its_time() -> None:
 async def test_stopping_answers_what_still_waits() -> None:
     async with started_vault() as fake:
         fake.replica.follow()
-        future = fake.start(request_for(Operation.UPDATE, "secret/data/a", {"data": {}}, token=fake.root))
+        future = writing(fake, "secret/data/a", {"data": {}})
         await asyncio.sleep(0)
 
         await fake.vault.stop()

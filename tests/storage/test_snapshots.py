@@ -39,10 +39,26 @@ def fill(state: StateStore, *, count: int = 40, value_bytes: int = 20_000) -> di
     return records
 
 
+def stream_of(state: StateStore, snapshot_id: bytes = SNAPSHOT_ID) -> Stream:
+    return Stream(state.open_reader(), snapshot_id)
+
+
+def filled_stream() -> tuple[Stream, dict[bytes, bytes]]:
+    """Return the stream of a state, and what is in it."""
+    source = MemoryState()
+    records = fill(source)
+    return stream_of(source), records
+
+
+def framed(kind: ChunkKind, sequence: int, body: bytes) -> bytes:
+    """Return a chunk with a right head, whatever is in it."""
+    return snapshots._head(kind, sequence, body) + body
+
+
 def chunks_of(records: dict[bytes, bytes], snapshot_id: bytes = SNAPSHOT_ID) -> list[bytes]:
     state = MemoryState()
     state.flush(records, APPLIED)
-    return list(Stream(state.open_reader(), snapshot_id).chunks())
+    return list(stream_of(state, snapshot_id).chunks())
 
 
 def content(state: StateStore) -> dict[bytes, bytes]:
@@ -59,11 +75,10 @@ def pull(stream: Stream, installation: Installation, *, chunk_count: int = 1_000
 
 
 def test_a_state_arrives_as_it_was(state: StateStore) -> None:
-    source = MemoryState()
-    records = fill(source)
+    stream, records = filled_stream()
     installer = state.open_installer()
 
-    pull(Stream(source.open_reader(), SNAPSHOT_ID), Installation(installer, SNAPSHOT_ID))
+    pull(stream, Installation(installer, SNAPSHOT_ID))
     installer.close()
     state.install()
 
@@ -112,9 +127,7 @@ def test_what_is_written_meanwhile_is_not_in_the_snapshot(state: StateStore) -> 
 
 
 def test_an_installation_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
-    source = MemoryState()
-    records = fill(source)
-    stream = Stream(source.open_reader(), SNAPSHOT_ID)
+    stream, records = filled_stream()
     state = LmdbState(tmp_path / "state", map_bytes=MAP_BYTES)
     first = state.open_installer()
     pull(stream, Installation(first, SNAPSHOT_ID), chunk_count=3)
@@ -132,11 +145,10 @@ def test_an_installation_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
 
 
 def test_a_completed_installation_stays_complete(tmp_path: Path) -> None:
-    source = MemoryState()
-    fill(source)
+    stream, _ = filled_stream()
     state = LmdbState(tmp_path / "state", map_bytes=MAP_BYTES)
     first = state.open_installer()
-    pull(Stream(source.open_reader(), SNAPSHOT_ID), Installation(first, SNAPSHOT_ID))
+    pull(stream, Installation(first, SNAPSHOT_ID))
     first.close()
 
     second = state.open_installer()
@@ -151,10 +163,10 @@ def test_another_snapshot_begins_anew(state: StateStore) -> None:
     fill(old, count=60)
     records = fill(new, count=30, value_bytes=10)
     installer = state.open_installer()
-    pull(Stream(old.open_reader(), SNAPSHOT_ID), Installation(installer, SNAPSHOT_ID), chunk_count=3)
+    pull(stream_of(old), Installation(installer, SNAPSHOT_ID), chunk_count=3)
 
     other_id = bytes(16)
-    pull(Stream(new.open_reader(), other_id), Installation(installer, other_id))
+    pull(stream_of(new, other_id), Installation(installer, other_id))
     installer.close()
     state.install()
 
@@ -162,9 +174,7 @@ def test_another_snapshot_begins_anew(state: StateStore) -> None:
 
 
 def test_an_unfinished_installation_is_no_state(state: StateStore) -> None:
-    source = MemoryState()
-    fill(source)
-    stream = Stream(source.open_reader(), SNAPSHOT_ID)
+    stream, _ = filled_stream()
     installer = state.open_installer()
     pull(stream, Installation(installer, SNAPSHOT_ID), chunk_count=3)
     installer.close()
@@ -176,9 +186,7 @@ def test_an_unfinished_installation_is_no_state(state: StateStore) -> None:
 
 
 def test_a_damaged_chunk_is_refused_and_can_be_asked_for_again(state: StateStore) -> None:
-    source = MemoryState()
-    records = fill(source)
-    stream = Stream(source.open_reader(), SNAPSHOT_ID)
+    stream, records = filled_stream()
     installer = state.open_installer()
     installation = Installation(installer, SNAPSHOT_ID)
     pull(stream, installation, chunk_count=2)
@@ -220,7 +228,7 @@ def test_nothing_may_come_after_the_end() -> None:
 
 def test_a_stream_begins_with_its_manifest() -> None:
     body = b"\x90"
-    chunk = snapshots._head(ChunkKind.RECORDS, 0, body) + body
+    chunk = framed(ChunkKind.RECORDS, 0, body)
 
     with pytest.raises(SnapshotMismatch, match="RECORDS chunk where none can be"):
         advance(Progress(), chunk)
@@ -237,7 +245,7 @@ def test_a_chunk_of_another_snapshot_is_refused() -> None:
 def test_records_out_of_order_are_refused() -> None:
     progress, _ = advance(Progress(), chunks_of({})[0])
     body = snapshots._encode([(key(2), b""), (key(1), b"")])
-    chunk = snapshots._head(ChunkKind.RECORDS, 1, body) + body
+    chunk = framed(ChunkKind.RECORDS, 1, body)
 
     with pytest.raises(SnapshotMismatch, match="not in order"):
         advance(progress, chunk)
@@ -246,7 +254,7 @@ def test_records_out_of_order_are_refused() -> None:
 def test_an_end_with_another_digest_is_refused() -> None:
     progress, _ = advance(Progress(), chunks_of({})[0])
     body = snapshots._encode(End(bytes(32)))
-    chunk = snapshots._head(ChunkKind.END, 1, body) + body
+    chunk = framed(ChunkKind.END, 1, body)
 
     with pytest.raises(SnapshotMismatch, match="digest"):
         advance(progress, chunk)
@@ -254,24 +262,22 @@ def test_an_end_with_another_digest_is_refused() -> None:
 
 def test_a_snapshot_with_too_few_records_is_refused() -> None:
     manifest = snapshots._encode(Manifest(SNAPSHOT_ID, APPLIED, 1))
-    progress, _ = advance(Progress(), snapshots._head(ChunkKind.MANIFEST, 0, manifest) + manifest)
+    progress, _ = advance(Progress(), framed(ChunkKind.MANIFEST, 0, manifest))
     body = snapshots._encode(End(progress.position.digest))
 
     with pytest.raises(SnapshotMismatch, match="of 1 records ends after 0"):
-        advance(progress, snapshots._head(ChunkKind.END, 1, body) + body)
+        advance(progress, framed(ChunkKind.END, 1, body))
 
 
 def test_a_manifest_of_a_newer_format_is_refused() -> None:
     manifest = snapshots._encode(Manifest(SNAPSHOT_ID, APPLIED, 0, version=2))
 
     with pytest.raises(SnapshotMismatch, match="newer version"):
-        advance(Progress(), snapshots._head(ChunkKind.MANIFEST, 0, manifest) + manifest)
+        advance(Progress(), framed(ChunkKind.MANIFEST, 0, manifest))
 
 
 def test_a_progress_that_the_stream_has_not_led_to_is_refused() -> None:
-    source = MemoryState()
-    fill(source)
-    stream = Stream(source.open_reader(), SNAPSHOT_ID)
+    stream, _ = filled_stream()
 
     with pytest.raises(SnapshotMismatch, match="not the beginning"):
         stream.chunk(snapshots._encode(Position(3, 5, key(4), b"\x01" * 32)))

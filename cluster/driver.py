@@ -11,14 +11,12 @@ Rules enforced here, beside the driver's duties in the docstring of `cluster.raf
 * A read of own state needs the lease, and everything committed to be applied: a follower may have shown it already.
 * A follower's question for a read index is answered from the lease, if this node has it: whoever wins later had to wait
   for its end. Without, a round of heartbeats answers it.
-* An append without entries only tells how far is committed. It waits a moment for one with entries, which tells the same.
-* Appends of one leader stay in order (all of them on the bulk connection): one that overtakes another looks like a gap.
 * A disk that owes an answer for too long, or has no room, ends leadership; one that failed ends this node's part in the
   cluster (`halt`), and `fault` says why. So does a log that contradicts what this node has promised.
-* While a snapshot is installed nothing is written, and so nothing promised; if it cannot be had, the core begins anew from
-  the disk, as after a crash.
+* If a snapshot that was offered cannot be had, the core begins anew from the disk, as after a crash.
 
-It knows no addresses, no TLS and no files: it sends by `send`, writes by a `Writer`, and tells an `Observer`.
+Here is when; how is said in `proposals`, `outbox` (send), `append_jobs` (write), `applied` (apply), `reads` and `lease`. It
+knows no addresses, no TLS and no files: it sends by `send`, writes by a `Writer`, and tells an `Observer`.
 """
 
 import asyncio
@@ -26,33 +24,28 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
-from msgspec import structs
-
-from conclave.cluster.compaction import Trail
-from conclave.cluster.errors import NoQuorum, NotLeader, Overloaded
-from conclave.cluster.frames import Frame, Lane, Messages
+from conclave.cluster.append_jobs import AppendJobs
+from conclave.cluster.applied import AppliedLog, removes
+from conclave.cluster.core_settings import core_settings
+from conclave.cluster.errors import NoQuorum, NotLeader
 from conclave.cluster.lease import Lease
-from conclave.cluster.membership import MembershipRecord, apply_change, decode_record, encode_record
-from conclave.cluster.persistence import Append, DurableLog, Writer, append_record
+from conclave.cluster.membership import MembershipRecord
+from conclave.cluster.outbox import Outbox, Send
+from conclave.cluster.persistence import DurableLog, Writer
+from conclave.cluster.proposals import Proposals
 from conclave.cluster.raft import (
     NO_NODE,
     AppendJob,
     ApplyJob,
     BecameFollower,
     BecameLeader,
-    ConfChangeError,
-    ConfChangeKind,
     ConfChangeV2,
     CorruptLog,
-    Entry,
-    EntryKind,
     Event,
     Message,
     MessageKind,
-    ProgressState,
     ProposalDropped,
     Raft,
-    RaftConfig,
     RandomSource,
     Ready,
     Role,
@@ -60,25 +53,15 @@ from conclave.cluster.raft import (
     SnapshotTemporarilyUnavailable,
     SoftState,
     StepError,
-    decode_conf_change,
 )
 from conclave.cluster.reads import ReadRounds
 from conclave.cluster.replica import Standing, StateMachine, Ticket
-from conclave.cluster.timing import ELECTION_TICKS, HEARTBEAT_TICKS, LEASE_TICKS, Timing
+from conclave.cluster.timing import ELECTION_TICKS, Timing
 from conclave.cluster.waiting import Watch
 from conclave.storage.log import LogStore
 
 log = logging.getLogger(__name__)
 
-APPEND_BYTES_MAX: Final = 256 * 1024
-"""Entries in one APPEND, and entries applied in one turn of the loop; a single larger entry goes alone."""
-INFLIGHT_MESSAGES_MAX: Final = 64
-INFLIGHT_BYTES_MAX: Final = 4 << 20
-UNCOMMITTED_BYTES_MAX: Final = 64 << 20
-UNCOMMITTED_ENTRIES_MAX: Final = 16_384
-MESSAGES_IN_FRAME_MAX: Final = 1024
-COMMIT_NOTICE_SECONDS: Final = 0.002
-"""How long word of a new commit index may wait for entries to go with. A read on the follower does not wait for it."""
 READ_SECONDS_MAX: Final = 2.0
 """How long a read waits for a leader's word before its client hears that there is none."""
 
@@ -88,8 +71,6 @@ _FROM_NETWORK: Final = frozenset(MessageKind) - {
     MessageKind.PROPOSE,  # requests are forwarded above the log
     MessageKind.TRANSFER_LEADER,  # only a node itself gives its leadership away
 }
-
-Send = Callable[[int, Lane, Frame], bool]
 
 
 class Observer(Protocol):
@@ -149,13 +130,11 @@ class Driver:
         self.fault = ""
         self.is_halted = False
         self.watch = Watch()
-        self.record = MembershipRecord()
         self._raft_id = raft_id
         self._timing = timing
         self._log = log
         self._machine = machine
         self._writer = writer
-        self._send = send
         self._take_snapshot = take_snapshot
         self._observer = observer
         self._clock = clock
@@ -163,51 +142,29 @@ class Driver:
         self._lease = Lease(timing.lease_seconds)
         self._rounds = ReadRounds(self._ask_read_index, clock, random.randrange(2**62))
         self._loop = asyncio.get_running_loop()
-        self._trail = Trail()
         self._is_scheduled = False
         self._has_disk_stalled = False
-        self._generation = 0
         self._leading_term = 0
         self._standing_term = 0
-        self._last_change = Ticket(0, 0)
-        self._last_addition = 0  # the index at which a member came
+        self._outbox = Outbox(lambda: self._raft, send, lambda: self.may_change)
+        self._jobs = AppendJobs(writer, snapshot_offered=self._snapshot_offered, durable=self._durable)
+        self._applied = AppliedLog(raft_id, machine, self._change_applied)
         self._begin()
 
     def _begin(self) -> None:
         """Build the core from what is durable."""
-        index, term = self._machine.applied
-        if not self._log.first_index - 1 <= index <= self._log.last_index:
-            raise CorruptLog(
-                f"the state holds entry {index}, but the log reaches from {self._log.first_index} "
-                f"to {self._log.last_index}: they are not of the same node and time"
-            )
-        self._generation += 1
-        self._applied_index, self._applied_term = index, term
-        self.record = decode_record(self._machine.membership)
-        self._queue: list[bytes] = []
-        self._queued_bytes = 0
+        self._applied.begin(self._log)
+        self._jobs.begin()
+        self._outbox.forget_notices()
         self._inbox: list[Message] = []
-        self._installing: AppendJob | None = None
-        self._held: list[AppendJob] = []
-        self._notices: dict[int, Message] = {}
         self._snapshot_source = NO_NODE
-        config = RaftConfig(
-            id=self._raft_id,
-            election_ticks=ELECTION_TICKS,
-            heartbeat_ticks=HEARTBEAT_TICKS,
-            lease_ticks=LEASE_TICKS,
-            startup_promise_ticks=LEASE_TICKS,
-            applied=index,
-            max_size_per_message=APPEND_BYTES_MAX,
-            max_inflight_messages=INFLIGHT_MESSAGES_MAX,
-            max_inflight_bytes=INFLIGHT_BYTES_MAX,
-        )
-        storage = DurableLog(self._log, self.record.conf_state, index, self._snapshot)
-        self._raft = Raft(config, storage, self._random)
+        storage = DurableLog(self._log, self.record.conf_state, self._applied.index, self._snapshot)
+        self._raft = Raft(core_settings(self._raft_id, self._applied.index), storage, self._random)
+        self._proposals = Proposals(self._raft)
 
     def _snapshot(self) -> Snapshot:
         # A state that lacks the newest member is not asked for: as long as it was on offer, no newer one would be opened.
-        snapshot = self._take_snapshot(max(self._log.first_index - 1, self._last_addition))
+        snapshot = self._take_snapshot(max(self._log.first_index - 1, self._applied.last_addition))
         state = snapshot.meta.conf_state
         known = {*state.voters, *state.learners, *state.voters_outgoing}
         if not known.issuperset(self._raft.tracker.members):
@@ -245,7 +202,12 @@ class Driver:
     @property
     def applied_index(self) -> int:
         """The last entry that the state machine has taken."""
-        return self._applied_index
+        return self._applied.index
+
+    @property
+    def record(self) -> MembershipRecord:
+        """Who belongs to the cluster, by what has been applied."""
+        return self._applied.record
 
     @property
     def last_entry(self) -> Ticket:
@@ -255,7 +217,7 @@ class Driver:
     @property
     def trail_first(self) -> int:
         """Where the newest entries begin that are kept for peers that were away for a moment; see `compaction.Trail`."""
-        return self._trail.first
+        return self._jobs.trail.first
 
     @property
     def is_only_voter(self) -> bool:
@@ -283,7 +245,7 @@ class Driver:
 
     def has_lease(self) -> bool:
         """Tell whether what this node has applied is all that anybody has been told of; see `Replica.has_lease`."""
-        return self._applied_index >= self._raft.log.committed and self._is_sole_leader()
+        return self._applied.index >= self._raft.log.committed and self._is_sole_leader()
 
     def _is_sole_leader(self) -> bool:
         """Tell whether nobody else can lead at this moment, so that nothing is committed that this node does not know."""
@@ -300,18 +262,9 @@ class Driver:
         """Queue an entry for this turn's batch; see `Replica.propose`."""
         if self.standing is not Standing.LEADER:
             raise NotLeader("this node does not lead")
-        raft = self._raft
-        index = raft.last_index + len(self._queue) + 1
-        size = len(data)
-        if (
-            raft.uncommitted_bytes + self._queued_bytes + size > UNCOMMITTED_BYTES_MAX
-            or index - self._applied_index > UNCOMMITTED_ENTRIES_MAX
-        ):
-            raise Overloaded("too many writes wait to be committed")
-        self._queue.append(data)
-        self._queued_bytes += size
+        ticket = self._proposals.add(data, self._applied.index)
         self.schedule()
-        return Ticket(raft.term, index)
+        return ticket
 
     def propose_change(self, change: ConfChangeV2) -> Ticket:
         """Append a membership change.
@@ -321,7 +274,7 @@ class Driver:
         """
         if self.standing is not Standing.LEADER:
             raise NotLeader("this node does not lead")
-        self._flush()
+        self._proposals.flush()
         try:
             index = self._raft.propose_conf_change(change)
         except ProposalDropped as dropped:
@@ -332,18 +285,18 @@ class Driver:
     @property
     def may_change(self) -> bool:
         """Whether a membership change may be proposed: none is under way."""
-        return self._raft.pending_conf_index <= self._applied_index
+        return self._raft.pending_conf_index <= self._applied.index
 
     def has_changed(self, ticket: Ticket) -> bool:
         """Tell whether the membership change proposed under a ticket has been applied."""
-        return ticket == self._last_change
+        return ticket == self._applied.last_change
 
     # -- reading --
 
     async def read_barrier(self) -> int:
         """Wait until the state is as new as anything that was acknowledged; see `Replica.read_barrier`."""
         if self.has_lease():
-            return self._applied_index
+            return self._applied.index
         if self.is_halted:
             raise NoQuorum("this node takes no part in the cluster")
         try:
@@ -351,10 +304,10 @@ class Driver:
                 answer = self._rounds.join()
                 self.schedule()
                 index = await answer
-                await self.watch.until(lambda: self._applied_index >= index, timeout_seconds=READ_SECONDS_MAX)
+                await self.watch.until(lambda: self._applied.index >= index, timeout_seconds=READ_SECONDS_MAX)
         except TimeoutError:
             raise NoQuorum("no leader has confirmed in time") from None
-        return self._applied_index
+        return self._applied.index
 
     def _ask_read_index(self, context: int) -> None:
         self._raft.read_index(context)
@@ -363,14 +316,14 @@ class Driver:
 
     def transfer(self, to: int) -> None:
         """Begin to hand leadership to a voter. Proposals are refused until it leads, or has failed to."""
-        self._flush()
+        self._proposals.flush()
         self._raft.transfer_leader(to)
         self._settle_standing()
         self.schedule()
 
     def resign(self) -> None:
         """Give up leadership, and say so: the lease is over."""
-        self._flush()
+        self._proposals.flush()
         self._raft.resign()
         self._settle_standing()
         self.schedule()
@@ -430,7 +383,7 @@ class Driver:
         if self.is_halted:
             return
         try:
-            self._flush()
+            self._proposals.flush()
             self._step_received()
             self._rounds.advance()
             self._perform(self._raft.ready())
@@ -442,20 +395,9 @@ class Driver:
             log.exception("this node cannot go on")
             self.halt(f"cannot go on: {error}")
         else:
-            if self._queue or self._inbox or self._raft.has_ready():
+            if self._proposals or self._inbox or self._raft.has_ready():
                 self.schedule()
         self.watch.look()
-
-    def _flush(self) -> None:
-        """Append what was proposed since the last turn."""
-        if not self._queue:
-            return
-        datas, self._queue, self._queued_bytes = self._queue, [], 0
-        try:
-            self._raft.propose(datas)
-        except ProposalDropped as dropped:
-            # Their tickets are settled like those of any other entry that was never appended: by what comes there.
-            log.warning("proposals were dropped", extra={"reason": str(dropped), "count": len(datas)})
 
     def _step_received(self) -> None:
         received, self._inbox = self._inbox, []
@@ -488,9 +430,9 @@ class Driver:
                 self._lease.reset()
             # Before they leave, so that a lease counts from too early rather than too late.
             self._lease.sent(raft.heartbeat_sequence, self._clock())
-        self._send_all(ready.messages)
+        self._outbox.send_all(ready.messages)
         if ready.append is not None:
-            self._append(ready.append)
+            self._jobs.add(ready.append)
         if ready.apply is not None:
             self._apply(ready.apply)
         for read in ready.reads:
@@ -498,7 +440,7 @@ class Driver:
 
     def _soft_changed(self, soft: SoftState) -> None:
         if soft.role is not Role.LEADER:
-            self._notices.clear()
+            self._outbox.forget_notices()
             self._lease.reset()
             self._settle_standing()  # before anything that another leader has decided is applied
         self._observer.leader_changed(soft.leader)
@@ -512,140 +454,52 @@ class Driver:
         elif isinstance(event, BecameFollower) and event.leader != NO_NODE:
             log.debug("follows", extra={"raft_term": event.term, "leader": event.leader})
 
-    # -- sending --
+    # -- what was written --
 
-    def _send_all(self, messages: Sequence[Message]) -> None:
-        control: dict[int, list[Message]] = {}
-        for message in messages:
-            if message.kind is MessageKind.APPEND:
-                if self._can_wait(message):
-                    self._hold_notice(message)
-                    continue
-                self._notices.pop(message.to, None)  # this one says the same, and more
-                if not self._send(message.to, Lane.BULK, Messages([message])):
-                    self._raft.report_unreachable(message.to)
-            elif message.kind is MessageKind.SNAPSHOT:
-                if not self._send(message.to, Lane.BULK, Messages([message])):
-                    self._raft.report_snapshot(message.to, ok=False)
-            else:
-                if message.kind is MessageKind.READ_INDEX_RESPONSE:
-                    self._send_notice(message.to)  # whoever reads there waits for it
-                control.setdefault(message.to, []).append(message)
-        for peer, batch in control.items():
-            for start in range(0, len(batch), MESSAGES_IN_FRAME_MAX):
-                self._send(peer, Lane.CONTROL, Messages(batch[start : start + MESSAGES_IN_FRAME_MAX]))
-
-    def _can_wait(self, message: Message) -> bool:
-        """Tell whether an APPEND only says how far is committed, to a peer that has what is."""
-        if message.entries or self._raft.role is not Role.LEADER or not self.may_change:
-            return False  # whoever a membership change removes must hear of it while it is still talked to
-        progress = self._raft.tracker.progress.get(message.to)
-        return progress is not None and progress.state is ProgressState.REPLICATE
-
-    def _hold_notice(self, message: Message) -> None:
-        if not self._notices:
-            self._loop.call_later(COMMIT_NOTICE_SECONDS, self._send_notices)
-        self._notices[message.to] = message
-
-    def _send_notices(self) -> None:
-        if not self.is_halted:
-            for peer in list(self._notices):
-                self._send_notice(peer)
-
-    def _send_notice(self, peer: int) -> None:
-        notice = self._notices.pop(peer, None)
-        if notice is not None and not self._send(peer, Lane.BULK, Messages([notice])):
-            self._raft.report_unreachable(peer)
-
-    # -- writing --
-
-    def _append(self, job: AppendJob) -> None:
-        if self._installing is not None:
-            self._held.append(job)
-        elif job.snapshot is not None:
-            self._installing = job
-            self._observer.snapshot_received(job, self._snapshot_source)
-        else:
-            self._write(job)
-
-    def _write(self, job: AppendJob) -> None:
-        if job.entries:
-            self._trail.appended(job.entries[-1].index, (len(entry.data) for entry in job.entries))
-        generation, responses = self._generation, job.responses
-        self._writer.submit(append_record(job), lambda: self._durable(generation, responses))
-
-    def _durable(self, generation: int, responses: Sequence[Message]) -> None:
+    def _durable(self, responses: Sequence[Message]) -> None:
         """Let out what promised that a job, and all before it, would be durable."""
-        if self.is_halted or generation != self._generation:
+        if self.is_halted:
             return
         own = [message for message in responses if message.to == self._raft_id]
         if len(own) < len(responses):
-            self._send_all([message for message in responses if message.to != self._raft_id])
+            self._outbox.send_all([message for message in responses if message.to != self._raft_id])
         self._inbox += own
         self.schedule()
 
+    def _snapshot_offered(self, job: AppendJob) -> None:
+        self._observer.snapshot_received(job, self._snapshot_source)
+
     def snapshot_installed(self) -> None:
         """Go on behind a snapshot that has replaced log and state."""
-        job = self._installing
-        assert job is not None, "no snapshot was being installed"
-        self._applied_index, self._applied_term = self._machine.applied
-        self._set_record(decode_record(self._machine.membership))
-        self._installing = None
-        self._write(structs.replace(job, snapshot=None))
-        held, self._held = self._held, []
-        for waiting in held:
-            self._append(waiting)
+        assert self._jobs.is_installing, "no snapshot was being installed"
+        self._applied.reload()
+        self._observer.membership_changed(self.record)
+        self._jobs.resume()
 
     def abandon_snapshot(self) -> None:
         """Begin anew from the disk, since a snapshot is not to be had: nothing was promised since it was offered."""
+        self._jobs.call_behind_all(self._begin_anew)
 
-        def begin() -> None:
-            if not self.is_halted and generation == self._generation:
-                self._begin()
-                self._settle_standing()
-                self.schedule()
+    def _begin_anew(self) -> None:
+        if not self.is_halted:
+            self._begin()
+            self._settle_standing()
+            self.schedule()
 
-        generation = self._generation
-        self._writer.submit(Append(None, []), begin)  # behind all writes that are still under way
-
-    # -- applying --
+    # -- what was committed --
 
     def _apply(self, job: ApplyJob) -> None:
-        machine = self._machine
-        for entry in job.entries:
-            if entry.kind is EntryKind.NORMAL:
-                machine.apply(entry.index, entry.term, entry.data)
-            else:
-                self._apply_change(entry)
-            self._applied_index, self._applied_term = entry.index, entry.term
-        self._flush()  # answers may have led to proposals, whose indexes are given: before the core adds any of its own
+        self._applied.apply(self._raft, job.entries)
+        # Answers may have led to proposals, whose indexes are given: before the core adds any of its own.
+        self._proposals.flush()
         for response in job.responses:
             self._raft.step(response)
 
-    def _apply_change(self, entry: Entry) -> None:
-        change = decode_conf_change(entry)
-        if self._raft.role is Role.LEADER and removes(change, self._raft_id):
-            self._raft.resign()  # while it is still listened to, so that nobody waits for a timeout
-        try:
-            conf_state = self._raft.apply_conf_change(change)
-        except ConfChangeError as error:
-            # The same on every node: the entry has its index, and changes nothing.
-            log.warning("a membership change is impossible", extra={"index": entry.index, "reason": str(error)})
-            record = self.record
-        else:
-            record = apply_change(self.record, change, conf_state)
-            if any(self.record.member(member.raft_id) is None for member in record.members):
-                self._last_addition = entry.index
-        self._machine.apply_membership(entry.index, entry.term, encode_record(record))
-        self._last_change = Ticket(entry.term, entry.index)
+    def _change_applied(self, change: ConfChangeV2) -> None:
         self._lease.void(self._raft.heartbeat_sequence)
-        self._set_record(record)
+        self._observer.membership_changed(self.record)
         if removes(change, self._raft_id):
             self.become_removed()
-
-    def _set_record(self, record: MembershipRecord) -> None:
-        self.record = record
-        self._observer.membership_changed(record)
 
     # -- standing --
 
@@ -660,8 +514,8 @@ class Driver:
         if (
             self.standing is Standing.FOLLOWER
             and may_lead
-            and self._applied_term == raft.term
-            and self._applied_index == raft.last_index
+            and self._applied.term == raft.term
+            and self._applied.index == raft.last_index
         ):
             self._change_standing(Standing.LEADER)
 
@@ -711,21 +565,18 @@ class Driver:
             return
         self.fault = fault
         self._raft.resign()
-        self._send_all([m for m in self._raft.ready().messages if m.kind is MessageKind.RESIGNED])
+        self._outbox.send_all([m for m in self._raft.ready().messages if m.kind is MessageKind.RESIGNED])
         self.is_halted = True
+        self._outbox.close()
         self._settle_standing()
         self._end_waiting(fault)
 
     def close(self) -> None:
         """Do nothing from now on; everybody who waits hears of it."""
         self.is_halted = True
+        self._outbox.close()
         self._end_waiting("this node is stopping")
 
     def _end_waiting(self, text: str) -> None:
         self._rounds.close(NoQuorum(text))
         self.watch.close(NotLeader(text))
-
-
-def removes(change: ConfChangeV2, raft_id: int) -> bool:
-    """Tell whether a change removes a member."""
-    return any(single.kind is ConfChangeKind.REMOVE and single.node == raft_id for single in change.changes)

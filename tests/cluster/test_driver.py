@@ -6,7 +6,7 @@ import pytest
 
 from conclave.cluster.driver import Driver
 from conclave.cluster.errors import NoQuorum
-from conclave.cluster.frames import Frame, Lane, Messages
+from conclave.cluster.frames import Lane
 from conclave.cluster.raft import Message, MessageKind
 from conclave.cluster.replica import Standing
 from conclave.cluster.timing import ELECTION_TICKS, LEASE_TICKS
@@ -184,45 +184,6 @@ def test_a_leader_without_a_lease_asks_a_quorum_before_it_answers_a_read() -> No
         kinds = {message.kind for message in driver._raft.ready().messages}
         assert MessageKind.HEARTBEAT in kinds
         assert MessageKind.READ_INDEX_RESPONSE not in kinds
-        await cluster.stop()
-
-    asyncio.run(play())
-
-
-def test_word_of_a_commit_waits_for_entries_but_not_for_long_and_not_for_a_reader() -> None:
-    async def play() -> None:
-        cluster = await Cluster().found("a", "b", "c")
-        leader, follower = cluster.leader, cluster.followers[0]
-        driver = driver_of(leader)
-        sent: list[tuple[int, Message]] = []
-
-        def send(peer: int, lane: Lane, frame: Frame) -> bool:
-            assert isinstance(frame, Messages)
-            sent.extend((peer, message) for message in frame.messages)
-            return bool(lane in Lane)
-
-        def notice_of_all() -> Message:
-            committed = driver._raft.log.committed
-            return Message(
-                MessageKind.APPEND,
-                follower.raft_id,
-                leader.raft_id,
-                term=driver.term,
-                index=committed,
-                commit=committed,
-            )
-
-        await until(lambda: driver._can_wait(notice_of_all()))  # the members have settled, and follow
-        notice = notice_of_all()
-        driver._send = send
-
-        driver._send_all([notice])
-        assert sent == []
-        driver._send_all([Message(MessageKind.READ_INDEX_RESPONSE, follower.raft_id, leader.raft_id, sequence=1)])
-        assert sent[0] == (follower.raft_id, notice)
-
-        driver._send_all([notice])
-        await until(lambda: [m for _, m in sent].count(notice) == 2)
         await cluster.stop()
 
     asyncio.run(play())

@@ -116,14 +116,20 @@ def test_a_client_that_does_not_read_is_left(serve: Callable[..., Any], monkeypa
     assert download.sent < 1_000_000
 
 
+async def upload_begun(served: Served) -> AsyncIterator[bytes]:
+    """Return the body that the vault is handed with the one request under way."""
+    await served.until(lambda: served.vault.waiting)
+    upload = served.vault.requests[0].upload
+    assert upload is not None
+    return upload
+
+
 def test_an_upload_may_be_longer_than_any_other_body(serve: Callable[..., Any]) -> None:
     async def scenario(served: Served) -> tuple[int, bytes]:
         served.vault.holds = True
         async with served.connect() as client:
             client.send(POST + b"Content-Length: 100000\r\n\r\n" + b"x" * 100)
-            await served.until(lambda: served.vault.waiting)
-            upload = served.vault.requests[0].upload
-            assert upload is not None
+            upload = await upload_begun(served)
             first = await anext(upload)
             client.send(b"x" * (100_000 - 100))
             length = len(first) + sum([len(piece) async for piece in upload])
@@ -141,9 +147,7 @@ def test_a_chunked_upload_is_read_to_its_end(serve: Callable[..., Any]) -> None:
         served.vault.holds = True
         async with served.connect() as client:
             client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n")
-            await served.until(lambda: served.vault.waiting)
-            upload = served.vault.requests[0].upload
-            assert upload is not None
+            upload = await upload_begun(served)
             content = b"".join([piece async for piece in upload])
             served.vault.waiting[0](Response())
             await client.receive()
@@ -157,9 +161,7 @@ def test_an_upload_that_breaks_off_is_a_refusal_to_whoever_reads_it(serve: Calla
         served.vault.holds = True
         async with served.connect() as client:
             client.send(POST + b"Content-Length: 100000\r\n\r\nabc")
-            await served.until(lambda: served.vault.waiting)
-            upload = served.vault.requests[0].upload
-            assert upload is not None
+            upload = await upload_begun(served)
             await anext(upload)
             client.reset()
             with pytest.raises(InvalidRequest):

@@ -6,6 +6,8 @@ from conclave.core.contract import Operation, Response
 from conclave.core.crypto import hash_password
 from conclave.core.errors import InvalidRequest, NotFound, PermissionDenied, RequestError
 from conclave.core.lockout import FAILURES_MAX, LOCK_SECONDS
+from conclave.core.outcomes import Outcome
+from tests.clients import auth_of
 from tests.fakes import FakeVault, data_of, on_loop, request_for, started_vault
 
 
@@ -15,19 +17,21 @@ async def _with_bob(vault: FakeVault, **fields: object) -> None:
     assert isinstance(written, Response), written
 
 
+async def _login(vault: FakeVault, password: str, *, user: str = "bob", **more: object) -> Outcome:
+    return await vault.write(f"auth/userpass/login/{user}", {"password": password}, token="", **more)
+
+
 @on_loop
 async def test_a_login_gives_a_token_with_the_users_policies() -> None:
     async with started_vault() as vault:
         await _with_bob(vault, token_policies=["p1"], token_ttl="30m")
 
-        outcome = await vault.write("auth/userpass/login/bob", {"password": "pw"}, token="")
+        auth = auth_of(await _login(vault, "pw"))
 
-        assert isinstance(outcome, Response)
-        assert outcome.auth is not None
-        assert outcome.auth.policies == ["default", "p1"]
-        assert outcome.auth.lease_duration == 1800
-        assert outcome.auth.metadata == {"username": "bob"}
-        looked_up = data_of(await vault.read("auth/token/lookup-self", token=outcome.auth.client_token))
+        assert auth.policies == ["default", "p1"]
+        assert auth.lease_duration == 1800
+        assert auth.metadata == {"username": "bob"}
+        looked_up = data_of(await vault.read("auth/token/lookup-self", token=auth.client_token))
         assert looked_up["display_name"] == "userpass-bob"
         assert looked_up["path"] == "auth/userpass/login/bob"
         assert looked_up["orphan"] is True
@@ -38,8 +42,8 @@ async def test_a_wrong_password_and_an_unknown_name_get_the_same_answer() -> Non
     async with started_vault() as vault:
         await _with_bob(vault)
 
-        wrong = await vault.write("auth/userpass/login/bob", {"password": "no"}, token="")
-        unknown = await vault.write("auth/userpass/login/eve", {"password": "no"}, token="")
+        wrong = await _login(vault, "no")
+        unknown = await _login(vault, "no", user="eve")
 
         assert isinstance(wrong, InvalidRequest)
         assert isinstance(unknown, InvalidRequest)
@@ -52,8 +56,8 @@ async def test_a_new_password_replaces_the_old_one() -> None:
         await _with_bob(vault)
         await vault.write("auth/userpass/users/bob/password", {"password": "other"})
 
-        old = await vault.write("auth/userpass/login/bob", {"password": "pw"}, token="")
-        new = await vault.write("auth/userpass/login/bob", {"password": "other"}, token="")
+        old = await _login(vault, "pw")
+        new = await _login(vault, "other")
 
         assert isinstance(old, InvalidRequest)
         assert isinstance(new, Response)
@@ -65,7 +69,7 @@ async def test_a_hash_can_be_given_instead_of_a_password() -> None:
         await vault.write("sys/auth/userpass", {"type": "userpass"})
         await vault.write("auth/userpass/users/ann", {"password_hash": hash_password("secret")})
 
-        outcome = await vault.write("auth/userpass/login/ann", {"password": "secret"}, token="")
+        outcome = await _login(vault, "secret", user="ann")
 
         assert isinstance(outcome, Response)
 
@@ -99,9 +103,7 @@ async def test_guesses_that_were_begun_before_the_lock_are_refused_right_or_wron
         await _with_bob(vault)
         guesses = ["no"] * (FAILURES_MAX + 4) + ["pw"]
 
-        outcomes = await asyncio.gather(
-            *(vault.write("auth/userpass/login/bob", {"password": guess}, token="") for guess in guesses)
-        )
+        outcomes = await asyncio.gather(*(_login(vault, guess) for guess in guesses))
 
         assert not any(isinstance(outcome, Response) for outcome in outcomes)
         assert sum(isinstance(outcome, PermissionDenied) for outcome in outcomes) == len(guesses) - FAILURES_MAX
@@ -112,7 +114,7 @@ async def test_names_are_compared_without_regard_to_case() -> None:
     async with started_vault() as vault:
         await _with_bob(vault)
 
-        assert isinstance(await vault.write("auth/userpass/login/BOB", {"password": "pw"}, token=""), Response)
+        assert isinstance(await _login(vault, "pw", user="BOB"), Response)
 
 
 @on_loop
@@ -120,11 +122,11 @@ async def test_who_fails_too_often_is_locked_out_for_a_while() -> None:
     async with started_vault() as vault:
         await _with_bob(vault)
         for _ in range(FAILURES_MAX):
-            await vault.write("auth/userpass/login/bob", {"password": "no"}, token="")
+            await _login(vault, "no")
 
-        locked = await vault.write("auth/userpass/login/bob", {"password": "pw"}, token="")
+        locked = await _login(vault, "pw")
         vault.clock.advance(LOCK_SECONDS + 1)
-        later = await vault.write("auth/userpass/login/bob", {"password": "pw"}, token="")
+        later = await _login(vault, "pw")
 
         assert isinstance(locked, PermissionDenied)
         assert isinstance(later, Response)
@@ -134,13 +136,11 @@ async def test_who_fails_too_often_is_locked_out_for_a_while() -> None:
 async def test_a_disabled_method_ends_the_tokens_it_gave() -> None:
     async with started_vault() as vault:
         await _with_bob(vault)
-        outcome = await vault.write("auth/userpass/login/bob", {"password": "pw"}, token="")
-        assert isinstance(outcome, Response)
-        assert outcome.auth is not None
+        token = auth_of(await _login(vault, "pw")).client_token
 
         await vault.delete("sys/auth/userpass")
 
-        refused = await vault.read("auth/token/lookup-self", token=outcome.auth.client_token)
+        refused = await vault.read("auth/token/lookup-self", token=token)
         assert isinstance(refused, PermissionDenied)
 
 
@@ -174,17 +174,16 @@ async def test_a_deleted_user_is_gone() -> None:
         await vault.delete("auth/userpass/users/bob")
 
         assert isinstance(await vault.read("auth/userpass/users/bob"), NotFound)
-        assert isinstance(await vault.write("auth/userpass/login/bob", {"password": "pw"}, token=""), InvalidRequest)
+        assert isinstance(await _login(vault, "pw"), InvalidRequest)
 
 
 @on_loop
 async def test_a_user_bound_to_addresses_logs_in_from_there_alone() -> None:
     async with started_vault() as vault:
         await _with_bob(vault, token_bound_cidrs=["10.0.0.0/8"])
-        login = {"password": "pw"}
 
-        near = await vault.write("auth/userpass/login/bob", login, token="", remote_address="10.1.2.3")
-        far = await vault.write("auth/userpass/login/bob", login, token="", remote_address="11.1.2.3")
+        near = await _login(vault, "pw", remote_address="10.1.2.3")
+        far = await _login(vault, "pw", remote_address="11.1.2.3")
 
         assert isinstance(near, Response)
         assert isinstance(far, PermissionDenied)

@@ -361,7 +361,7 @@ class Driver:
         if not is_stalled:
             self._watch_disk()
         if self.fault and self.is_leader:
-            self.resign()  # the others' votes alone may have elected it, and no disk of its own follows
+            self.resign()  # its vote may have been the last thing that its disk took
         self.schedule()
 
     def receive(self, peer: int, messages: Iterable[Message]) -> None:

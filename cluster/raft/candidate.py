@@ -2,7 +2,8 @@
 
 Rules kept here: nobody campaigns over a committed membership change that it has not applied, nor within its own promise
 to a leader, unless that leader asks for it; a candidate counts its own vote only when it is durable (it is a message to
-itself, among those that wait for the disk); the first answer of a peer counts.
+itself, among those that wait for the disk), and does not lead before, whoever else has voted for it; the first answer of a
+peer counts.
 """
 
 from __future__ import annotations
@@ -105,6 +106,15 @@ def _count(raft: Raft, message: Message) -> None:
     elif result is VoteResult.WON:
         if raft.role is Role.PRE_CANDIDATE:
             _campaign(raft, transfer=False)
-        else:
+        elif has_voted_durably(raft):
             raft.become_leader()
             leader.broadcast_append(raft)
+
+
+def has_voted_durably(raft: Raft) -> bool:
+    """Tell whether a candidate's own vote, and with it the term, would survive a crash.
+
+    A leader that forgets its term may win it once more, by the votes of those that have voted for it already, and write
+    other entries under the same index and term.
+    """
+    return raft.id in raft.tracker.votes

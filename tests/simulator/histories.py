@@ -93,6 +93,25 @@ def vote_across_a_crash() -> None:
     assert all(vote.reject for vote in cluster.take(MessageKind.VOTE_RESPONSE, source=3)), "two votes in one term"
 
 
+def leading_before_the_term_is_durable() -> None:
+    """A candidate has everybody's vote but its own, which its disk owes; it crashes, and wins the same term once more."""
+    cluster = Cluster(pre_vote=False, check_quorum=False)
+    cluster.members[1].disk_is_stuck = True
+    cluster[1].campaign()
+    cluster.deliver(*cluster.take(MessageKind.VOTE))
+    cluster.deliver(*cluster.take(MessageKind.VOTE_RESPONSE))
+    led_in = cluster[1].term if cluster[1].role is Role.LEADER else 0
+    cluster.deliver(*cluster.take(MessageKind.APPEND, to=2))
+    cluster.take()
+
+    cluster.members[1].restart()
+    cluster[1].campaign()
+    cluster.settle()
+
+    assert cluster[1].role is Role.LEADER, "it had the vote of a majority"
+    assert cluster[1].term != led_in, "two leaders in one term"
+
+
 def vote_kept_on_stepping_down() -> None:
     """A candidate that hears of its term's leader steps down in the same term, and has voted all the same."""
     cluster = Cluster(pre_vote=False, check_quorum=False)
@@ -303,6 +322,7 @@ HISTORIES: Final[tuple[Callable[[], None], ...]] = (
     removals_one_after_the_other,
     figure_eight,
     vote_across_a_crash,
+    leading_before_the_term_is_durable,
     vote_kept_on_stepping_down,
     promise_outlives_the_term,
     storage_answers_for_what_it_no_longer_holds,

@@ -1,13 +1,14 @@
 """What a driver makes of time: stalls of its own, broken connections, and reads that share a round."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
 from conclave.cluster.driver import Driver
 from conclave.cluster.errors import NoQuorum
-from conclave.cluster.frames import Lane
-from conclave.cluster.raft import Message, MessageKind
+from conclave.cluster.frames import Frame, Lane, Messages
+from conclave.cluster.raft import Message, MessageKind, ProgressState
 from conclave.cluster.replica import Standing
 from conclave.cluster.timing import ELECTION_TICKS, LEASE_TICKS
 from tests.cluster.cluster_of_nodes import Cluster, Member, commit, until
@@ -184,6 +185,50 @@ def test_a_leader_without_a_lease_asks_a_quorum_before_it_answers_a_read() -> No
         kinds = {message.kind for message in driver._raft.ready().messages}
         assert MessageKind.HEARTBEAT in kinds
         assert MessageKind.READ_INDEX_RESPONSE not in kinds
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("end", [lambda driver: driver.halt("the test says so"), Driver.close])
+def test_a_node_that_takes_no_part_any_more_lets_out_nothing_that_waits(end: Callable[[Driver], None]) -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        driver, sent = driver_of(cluster.leader), list[Message]()
+        peer = cluster.followers[0].raft_id
+        await until(lambda: driver._raft.tracker.progress[peer].state is ProgressState.REPLICATE)
+
+        def send(_peer: int, _lane: Lane, frame: Frame) -> bool:
+            assert isinstance(frame, Messages)
+            sent.extend(frame.messages)
+            return True
+
+        driver._outbox._send = send
+        committed = driver.commit_index
+        driver._outbox.send_all([Message(MessageKind.APPEND, peer, 1, term=driver.term, index=committed)])
+        assert driver._outbox._notices
+
+        end(driver)
+        driver._outbox._send_notices()
+        driver._durable([Message(MessageKind.APPEND_RESPONSE, peer, 1, term=driver.term)])
+
+        assert {message.kind for message in sent} <= {MessageKind.RESIGNED}
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_a_node_that_leads_no_more_tells_no_commits() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        leader = cluster.leader
+        driver = driver_of(leader)
+        driver._outbox._notices[cluster.followers[0].raft_id] = Message(MessageKind.APPEND, 2, 1)
+
+        driver.resign()
+        await until(lambda: leader.node.leader is not None and leader.node.leader.raft_id != leader.raft_id)
+
+        assert driver._outbox._notices == {}
         await cluster.stop()
 
     asyncio.run(play())

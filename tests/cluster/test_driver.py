@@ -196,7 +196,8 @@ def test_a_node_that_takes_no_part_any_more_lets_out_nothing_that_waits(end: Cal
         cluster = await Cluster().found("a", "b", "c")
         driver, sent = driver_of(cluster.leader), list[Message]()
         peer = cluster.followers[0].raft_id
-        await until(lambda: driver._raft.tracker.progress[peer].state is ProgressState.REPLICATE)
+        progress = driver._raft.tracker.progress[peer]
+        await until(lambda: driver.may_change and progress.state is ProgressState.REPLICATE)
 
         def send(_peer: int, _lane: Lane, frame: Frame) -> bool:
             assert isinstance(frame, Messages)

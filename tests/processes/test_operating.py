@@ -116,7 +116,7 @@ def test_a_member_loses_its_vote_and_gets_it_back(tmp_path: Path) -> None:
         assert cluster.leader() is not leader
         assert cluster.write(leader, "forwarded", value=1)[0] == 200
         change(cluster, other, "promote", leader.name)
-        assert members(cluster, other)[leader.name]["voter"]
+        wait_until(lambda: members(cluster, other)[leader.name]["voter"], "it votes again, having caught up")
 
 
 def test_a_voter_without_which_the_cluster_would_stand_still_is_not_removed(tmp_path: Path) -> None:

@@ -355,8 +355,8 @@ class Driver:
         elif raft.election_elapsed == 0:
             raft.handicap_ticks = 0  # the leader was heard, or there is a new one
         raft.tick()
-        if self.is_only_voter and raft.leader == NO_NODE:
-            raft.campaign()  # alone, it need not wait for anybody to be heard
+        if self.is_only_voter and raft.leader == NO_NODE and raft.role is Role.FOLLOWER:
+            raft.campaign()  # alone, it need not wait for anybody to be heard; only for its disk, once it stands
         self._rounds.ask_again(at_once=False)
         if not is_stalled:
             self._watch_disk()

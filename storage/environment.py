@@ -67,6 +67,7 @@ class Environment:
             with self._translated():
                 self._env = _open(folder, len(tables), map_bytes)
                 self._env.reader_check()
+                self._env.sync(True)  # what is read may be in memory only: its writer may have ended before its sync
             for file in folder.iterdir():
                 file.chmod(0o600)
             with self._translated():

@@ -10,6 +10,8 @@
   write, a disk that is full is noticed before a batch is begun, and what a torn batch did not reach is known to be blank.
 * A segment appears under its name only when it is whole and synced, and the folder is synced after that. Segments go
   only after a synced batch has said that what they hold is compacted.
+* What is found at the start is synced before it is used: its writer may have ended before that. The last batch is written
+  once more for it, since after a sync that failed a later one may succeed without having written anything.
 * A write or sync that failed fences the log: it is never repeated, since what the disk holds is unknown.
 
 What stands in a body (docs/storage.md), integers big endian; files and batches: `log_batches`, decision: ADR 0008.
@@ -468,21 +470,26 @@ class FileLog:
             self._sequence, self._chained = sequence, chained
         if (number, sequence, chained) != (segment.number, self._sequence, self._chained):
             raise Corrupt(f"log: segment {segment.number:016x} does not follow the one before it")
-        offset = FILE_HEAD_BYTES
+        last = offset = FILE_HEAD_BYTES
         while (body := open_batch(content, offset, self._sequence, self._chained)) is not None:
             _replay_body(self._contents, body, segment, offset + BATCH_HEAD_BYTES)
             self._chained = checksum(body, self._chained)
             self._sequence += 1
-            offset += batch_bytes(len(body))
+            last, offset = offset, offset + batch_bytes(len(body))
         if offset == FILE_HEAD_BYTES or (content.count(0, offset) < len(content) - offset and not is_last):
             raise Corrupt(f"log: segment {segment.number:016x} is damaged at {offset}")
         if is_last:
-            self._continue(segment, content, offset)
+            self._continue(segment, content, last, offset)
 
-    def _continue(self, segment: _Segment, content: bytes, offset: int) -> None:
-        """Make ready to write at `offset`, where the last segment's last whole batch ends."""
+    def _continue(self, segment: _Segment, content: bytes, last: int, offset: int) -> None:
+        """Make ready to write at `offset`, where the last segment's last whole batch ends, which begins at `last`."""
         self._file = os.open(segment.path, os.O_RDWR | os.O_CLOEXEC)
         self._offset, self._filled = offset, len(content)
+        with self._failing():
+            # Whoever wrote it may have ended before its sync, or it failed: what the disk lacks, memory may still show.
+            _write_all(self._file, content[last:offset], last)
+            self._sync()
+            sync_folder(self._folder)
         rest = content[offset:]
         if rest.count(0) == len(rest):
             return

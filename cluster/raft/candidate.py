@@ -1,9 +1,11 @@
 """Standing for election: the pre-vote (dissertation, section 9.6), the vote, and what comes meanwhile.
 
 Rules kept here: nobody campaigns over a committed membership change that it has not applied, nor within its own promise
-to a leader, unless that leader asks for it; a candidate counts its own vote only when it is durable (it is a message to
-itself, among those that wait for the disk), and does not lead before, whoever else has voted for it; the first answer of a
-peer counts.
+to a leader, unless that leader asks for it; a candidate asks for votes when its term, its own vote and its log are durable,
+not before, and counts its own only then (it is a message to itself, in the same box); the first answer of a peer counts.
+
+A candidate that asks earlier and crashes has forgotten the term. It may stand in it once more, with a shorter log, and count
+a vote that was given to the longer one; or win it twice, and write other entries under the same index and term.
 """
 
 from __future__ import annotations
@@ -106,15 +108,6 @@ def _count(raft: Raft, message: Message) -> None:
     elif result is VoteResult.WON:
         if raft.role is Role.PRE_CANDIDATE:
             _campaign(raft, transfer=False)
-        elif has_voted_durably(raft):
+        else:
             raft.become_leader()
             leader.broadcast_append(raft)
-
-
-def has_voted_durably(raft: Raft) -> bool:
-    """Tell whether a candidate's own vote, and with it the term, would survive a crash.
-
-    A leader that forgets its term may win it once more, by the votes of those that have voted for it already, and write
-    other entries under the same index and term.
-    """
-    return raft.id in raft.tracker.votes

@@ -38,6 +38,8 @@ class RaftConfig(msgspec.Struct, frozen=True, kw_only=True):
         disable_conf_change_validation: take membership changes in any order (for tests of the applying side).
         disable_proposal_forwarding: a follower drops proposals instead of sending them on. Forwarding knows nothing of
             requests that must happen once; servers forward above the log.
+        asks_for_votes_early: a candidate asks for votes while its own is still being written. Unsafe with disks that forget
+            what was not synced; it is there to be compared with traces of cores that do.
         synchronous_storage: the driver makes a `Ready` durable before it applies from that same `Ready`.
     """
 
@@ -58,6 +60,7 @@ class RaftConfig(msgspec.Struct, frozen=True, kw_only=True):
     step_down_on_removal: bool = True
     disable_conf_change_validation: bool = False
     disable_proposal_forwarding: bool = True
+    asks_for_votes_early: bool = False
     synchronous_storage: bool = False
 
     def __post_init__(self) -> None:

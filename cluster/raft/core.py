@@ -56,7 +56,12 @@ HASTY_CAMPAIGNS = 3
 
 _VOTES = (MessageKind.VOTE, MessageKind.PRE_VOTE)
 _FROM_LEADER = (MessageKind.APPEND, MessageKind.HEARTBEAT, MessageKind.SNAPSHOT)
-_PROMISES = (MessageKind.APPEND_RESPONSE, MessageKind.VOTE_RESPONSE, MessageKind.PRE_VOTE_RESPONSE)
+_PROMISES = (
+    MessageKind.APPEND_RESPONSE,
+    MessageKind.VOTE_RESPONSE,
+    MessageKind.PRE_VOTE_RESPONSE,
+    MessageKind.VOTE,  # it promises that this node stands in this term with this log, and with no other
+)
 _WITHOUT_TERM = (MessageKind.PROPOSE, MessageKind.READ_INDEX)
 _ANSWERS_TO_LEADER = (MessageKind.APPEND_RESPONSE, MessageKind.HEARTBEAT_RESPONSE)
 _ANSWERS = (*_ANSWERS_TO_LEADER, MessageKind.VOTE_RESPONSE, MessageKind.PRE_VOTE_RESPONSE)
@@ -554,7 +559,8 @@ class Raft:
                 message.commit_term,
             )
         # Answers promise durability, so they leave only after all that was to be written before them; refusals, too.
-        (self._promises if message.kind in _PROMISES else self._messages).append(message)
+        is_early = message.kind is MessageKind.VOTE and self.config.asks_for_votes_early
+        (self._promises if message.kind in _PROMISES and not is_early else self._messages).append(message)
 
     def ignored(self, message: Message, reason: str) -> None:
         """Note that a message had no effect."""

@@ -8,6 +8,7 @@ import pytest
 from conclave.cluster.driver import Driver
 from conclave.cluster.errors import NoQuorum
 from conclave.cluster.frames import Frame, Lane, Messages
+from conclave.cluster.persistence import Append, Done, Job
 from conclave.cluster.raft import Message, MessageKind, ProgressState
 from conclave.cluster.replica import Standing
 from conclave.cluster.timing import ELECTION_TICKS, LEASE_TICKS
@@ -230,6 +231,38 @@ def test_a_node_that_leads_no_more_tells_no_commits() -> None:
         await until(lambda: leader.node.leader is not None and leader.node.leader.raft_id != leader.raft_id)
 
         assert driver._outbox._notices == {}
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_who_decides_alone_stands_once_and_waits_for_its_disk() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a")
+        leader = cluster.leader
+        driver, held = driver_of(leader), list[tuple[Job, Done]]()
+        submit = driver._writer.submit
+
+        def submit_slowly(job: Job, done: Done) -> None:
+            if held or not isinstance(job, Append) or job.entries or job.hard_state is not None:
+                held.append((job, done))
+            else:
+                done()  # there is nothing to write
+
+        driver._writer.submit = submit_slowly  # type: ignore[method-assign]
+        driver.resign()
+        term = driver.term
+
+        for _ in range(ELECTION_TICKS - 1):  # not yet T, when it would stand again
+            driver.tick(0.0)
+            await asyncio.sleep(0)
+        assert leader.node.standing is Standing.FOLLOWER
+        driver._writer.submit = submit  # type: ignore[method-assign]
+        for job, done in held:
+            submit(job, done)
+        await until(lambda: leader.node.standing is Standing.LEADER)
+
+        assert driver.term == term + 1
         await cluster.stop()
 
     asyncio.run(play())

@@ -112,6 +112,33 @@ def leading_before_the_term_is_durable() -> None:
     assert cluster[1].term != led_in, "two leaders in one term"
 
 
+def vote_for_a_log_that_is_forgotten() -> None:
+    """A candidate stands with an entry that its disk owes, crashes, and stands in the same term once more without it.
+
+    The entry is committed by the others, one of which votes for the longer log; that vote comes when it stands again.
+    """
+    cluster = Cluster(pre_vote=False, check_quorum=False)
+    cluster.elect(3)
+    cluster.members[1].disk_is_stuck = True
+    decided = cluster.propose(3, b"decided without 1")
+    cluster.settle(lambda message: message.source == 1)
+    assert cluster[3].commit_index == decided
+    cluster.take()
+    cluster.members[2].disk_is_stuck = True
+    cluster[1].campaign()
+    cluster.deliver(*cluster.take(MessageKind.VOTE, to=2))
+    cluster.take()
+
+    cluster.members[1].restart()
+    cluster[1].campaign()
+    cluster.collect()
+    cluster.members[2].disk_is_stuck = False
+    cluster.members[2].write()
+    cluster.deliver(*cluster.take(MessageKind.VOTE_RESPONSE, to=1))
+
+    assert cluster[1].role is not Role.LEADER, "it lacks what is committed"
+
+
 def vote_kept_on_stepping_down() -> None:
     """A candidate that hears of its term's leader steps down in the same term, and has voted all the same."""
     cluster = Cluster(pre_vote=False, check_quorum=False)
@@ -323,6 +350,7 @@ HISTORIES: Final[tuple[Callable[[], None], ...]] = (
     figure_eight,
     vote_across_a_crash,
     leading_before_the_term_is_durable,
+    vote_for_a_log_that_is_forgotten,
     vote_kept_on_stepping_down,
     promise_outlives_the_term,
     storage_answers_for_what_it_no_longer_holds,

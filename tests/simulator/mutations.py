@@ -23,7 +23,7 @@ from conclave.cluster.raft import (
     Raft,
     Role,
     Snapshot,
-    candidate,
+    core,
     follower,
     leader,
     quorum,
@@ -123,9 +123,9 @@ def hard_state_not_written() -> AbstractContextManager[None]:
     return _replaced(Disk, "write", write)
 
 
-def victory_before_the_own_vote_is_durable() -> AbstractContextManager[None]:
-    """A candidate leads by the votes of others while a crash would still make it forget the term."""
-    return _replaced(candidate, "has_voted_durably", lambda raft: True)  # noqa: ARG005  (the rule's own signature)
+def votes_asked_for_before_the_own_is_durable() -> AbstractContextManager[None]:
+    """A candidate asks for votes while a crash would still make it forget its term and its log."""
+    return _replaced(core, "_PROMISES", tuple(kind for kind in core._PROMISES if kind is not MessageKind.VOTE))
 
 
 def rejoin_with_an_empty_disk() -> AbstractContextManager[None]:
@@ -509,7 +509,7 @@ MUTATIONS: Final[dict[str, Mutation]] = {
         vote_by_length_of_the_log,
         vote_twice,
         victory_by_half_of_the_votes,
-        victory_before_the_own_vote_is_durable,
+        votes_asked_for_before_the_own_is_durable,
         rejoin_with_an_empty_disk,
         hard_state_not_written,
         commit_of_an_old_term,

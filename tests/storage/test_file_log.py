@@ -59,6 +59,42 @@ def used_bytes(content: bytes) -> int:
     return len(content.rstrip(b"\0"))
 
 
+def test_what_is_found_at_the_start_is_on_the_disk_before_it_is_used(
+    reopen: Open, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = reopen()
+    log.append((1, 0, 0), entries(1, 3))
+    log.append(None, entries(4, 5))
+    log.close()
+    written = used_bytes(segments(folder)[0].read_bytes())
+    done: list[object] = []
+
+    def pwrite(file: int, content: bytes, offset: int) -> int:
+        done.append(offset + used_bytes(content))
+        return pwrite_really(file, content, offset)
+
+    pwrite_really = os.pwrite
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    monkeypatch.setattr(os, "fdatasync", lambda _: done.append("sync"))
+    monkeypatch.setattr(file_log, "sync_folder", done.append)
+
+    assert reopen().last_index == 5
+
+    assert done == [written, "sync", folder]
+
+
+def test_a_disk_that_refuses_what_is_found_at_the_start_ends_it(reopen: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    reopen().append((1, 0, 0), entries(1, 3))
+
+    def refuse(_: int) -> None:
+        raise OSError(errno.EIO, "")
+
+    monkeypatch.setattr(os, "fdatasync", refuse)
+
+    with pytest.raises(Fenced):
+        reopen()
+
+
 def test_a_last_batch_that_is_torn_at_any_byte_is_cut_off(reopen: Open, folder: Path) -> None:
     log = reopen()
     log.append((1, 0, 0), entries(1, 3))

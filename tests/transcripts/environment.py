@@ -120,6 +120,7 @@ class Environment:
                 step_down_on_removal=case.flag("step-down-on-removal") == "true",
                 disable_conf_change_validation=case.flag("disable-conf-change-validation") == "true",
                 disable_proposal_forwarding=False,
+                asks_for_votes_early=True,
                 synchronous_storage=case.flag("async-storage-writes") != "true",
             )
             is_async = case.flag("async-storage-writes") == "true"

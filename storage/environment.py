@@ -58,6 +58,7 @@ class Environment:
             InUse: the folder is open already.
             Corrupt: the files are no LMDB environment.
             Full: the disk has no room for an empty environment.
+            Fenced: the disk does not take what is in memory of it.
         """
         self.folder = folder
         self._fenced = ""

@@ -321,9 +321,7 @@ class FileLog:
         try:
             _write_zeros(self._file, self._filled, target)
         except OSError as error:
-            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-                raise Full(f"{self._folder.name}: no space left on the device") from error
-            self._fence(error)
+            self._refused(error)
         self._filled = target
 
     def _fill_ahead(self) -> None:
@@ -406,6 +404,12 @@ class FileLog:
         except OSError as error:
             self._fence(error)
 
+    def _refused(self, error: OSError) -> NoReturn:
+        """Say that the disk is full, if that is all; else fence the log."""
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise Full(f"{self._folder.name}: no space left on the device") from error
+        self._fence(error)
+
     def _fence(self, error: OSError) -> NoReturn:
         self._fenced = f"{self._folder.name}: {os.strerror(error.errno or errno.EIO)}"
         raise Fenced(self._fenced) from error
@@ -485,11 +489,13 @@ class FileLog:
         """Make ready to write at `offset`, where the last segment's last whole batch ends, which begins at `last`."""
         self._file = os.open(segment.path, os.O_RDWR | os.O_CLOEXEC)
         self._offset, self._filled = offset, len(content)
-        with self._failing():
+        try:
             # Whoever wrote it may have ended before its sync, or it failed: what the disk lacks, memory may still show.
             _write_all(self._file, content[last:offset], last)
             self._sync()
             sync_folder(self._folder)
+        except OSError as error:
+            self._refused(error)
         rest = content[offset:]
         if rest.count(0) == len(rest):
             return

@@ -184,3 +184,23 @@ def test_a_leader_grants_no_pre_vote_however_long_it_has_led(trio: Cluster) -> N
         assert trio.take(MessageKind.PRE_VOTE_RESPONSE) == []
 
     assert trio.role(1) is Role.LEADER
+
+
+def test_the_others_disks_have_as_long_for_their_votes_as_the_candidate_s_had(trio: Cluster) -> None:
+    candidate, voter = trio.members[2], trio.members[3]
+    trio.tick(LEASE_TICKS, 2, 3)
+    trio[2].campaign()
+    trio.deliver(*trio.take(MessageKind.PRE_VOTE, to=3))
+    candidate.disk_is_stuck = voter.disk_is_stuck = True
+    trio.deliver(*trio.take(MessageKind.PRE_VOTE_RESPONSE, to=2))
+    assert trio.role(2) is Role.CANDIDATE
+    term = trio[2].term
+
+    trio.tick(ELECTION_TICKS - 1, 2)
+    candidate.write()
+    trio.deliver(*trio.take(MessageKind.VOTE, to=3))
+    trio.tick(ELECTION_TICKS - 1, 2)
+    voter.write()
+    trio.deliver(*trio.take(MessageKind.VOTE_RESPONSE, to=2))
+
+    assert (trio.role(2), trio[2].term) == (Role.LEADER, term)

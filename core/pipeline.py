@@ -246,8 +246,9 @@ class Pipeline:
         if record.num_uses > 0 and not services.transaction.is_writable:
             raise NeedsLeader
         self._authorize(plan, request, services, record)
-        if plan.only_creates and not services.transaction.is_writable:
-            self._leave_creating(plan, request, services, record)
+        is_left = plan.only_creates and not services.transaction.is_writable
+        if is_left and not self._exists(plan, request, services, record):
+            raise NeedsLeader
         if record.num_uses > 0:
             record = tokens_of(services).use(services.area(AREA_TOKENS), record)
         return record
@@ -315,10 +316,6 @@ class Pipeline:
         )
         if not is_allowed:
             raise permission_denied()
-
-    def _leave_creating(self, plan: Plan, request: Request, services: Services, record: TokenRecord) -> None:
-        if not self._exists(plan, request, services, record):
-            raise NeedsLeader
 
     def _exists(self, plan: Plan, request: Request, services: Services, record: TokenRecord) -> bool | None:
         """Tell a create from an update, which policies tell apart; None where the engine does not."""

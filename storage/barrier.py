@@ -105,11 +105,11 @@ class Barrier:
 
     def child_key(self, directory_id: bytes, name: bytes) -> bytes:
         """Return the storage key of a directory's child: the directory's id and a keyed hash of the name; 32 bytes."""
-        return directory_id + self._hash(directory_id, name, _PERSON_CHILD)
+        return directory_id + _hash(self._name_key, directory_id, name, _PERSON_CHILD)
 
     def directory_id(self, parent_id: bytes, name: bytes) -> bytes:
         """Return the 16-byte id of a sub-directory, derived from its parent's id and its name (which ends in "/")."""
-        return self._hash(parent_id, name, _PERSON_DIRECTORY)
+        return _hash(self._name_key, parent_id, name, _PERSON_DIRECTORY)
 
     def name_at(self, child_key: bytes) -> bytes | None:
         """Return the name that a child's storage key is the hash of, if it was noted: it is the same for ever."""
@@ -132,10 +132,7 @@ class Barrier:
 
     def row_key(self, table_id: bytes, time_ns: int, ident: bytes) -> bytes:
         """Return the storage key of a table's row: table id (16), time (8, big endian), keyed hash of `ident` (16)."""
-        return table_id + time_ns.to_bytes(8, "big") + self._hash(table_id, ident, _PERSON_ROW)
-
-    def _hash(self, parent_id: bytes, name: bytes, person: bytes) -> bytes:
-        return _hash(self._name_key, parent_id, name, person)
+        return table_id + time_ns.to_bytes(8, "big") + _hash(self._name_key, table_id, ident, _PERSON_ROW)
 
 
 def _descend(name_key: bytes, directory_id: bytes, path: str) -> bytes:

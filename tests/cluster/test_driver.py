@@ -236,7 +236,7 @@ def test_a_node_that_leads_no_more_tells_no_commits() -> None:
     asyncio.run(play())
 
 
-def test_who_decides_alone_stands_once_and_waits_for_its_disk() -> None:
+def test_who_decides_alone_stands_once_and_waits_for_its_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     async def play() -> None:
         cluster = await Cluster().found("a")
         leader = cluster.leader
@@ -249,7 +249,7 @@ def test_who_decides_alone_stands_once_and_waits_for_its_disk() -> None:
             else:
                 done()  # there is nothing to write
 
-        driver._writer.submit = submit_slowly  # type: ignore[method-assign]
+        monkeypatch.setattr(driver._writer, "submit", submit_slowly)
         driver.resign()
         term = driver.term
 
@@ -257,7 +257,7 @@ def test_who_decides_alone_stands_once_and_waits_for_its_disk() -> None:
             driver.tick(0.0)
             await asyncio.sleep(0)
         assert leader.node.standing is Standing.FOLLOWER
-        driver._writer.submit = submit  # type: ignore[method-assign]
+        monkeypatch.undo()
         for job, done in held:
             submit(job, done)
         await until(lambda: leader.node.standing is Standing.LEADER)

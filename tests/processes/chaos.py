@@ -24,7 +24,7 @@ from msgspec import Struct, field
 
 from tests.processes.faults import SmallDisk, Wires, both_ways, rot, wipe
 from tests.processes.history import judge
-from tests.processes.load import MOUNT, Load, Place, read_everything
+from tests.processes.load import MOUNT, Load, places_of, read_everything
 from tests.processes.nodes import Cluster, Node, wait_until
 from tests.simulator.linearizability import Kind
 
@@ -293,10 +293,7 @@ class Run:
         node.end(signal.SIGTERM)
         wipe(node.data)
         node.start()
-        sponsor = self.cluster.leader()
-        status, answer = node.request("PUT", "sys/storage/raft/join", {"leader_api_addr": sponsor.address})
-        assert status == 200, answer
-        self.cluster.unseal(node)
+        self.cluster.join(node, self.cluster.leader())
         self.wait_whole()
 
     def _remove(self, node: Node) -> None:
@@ -430,7 +427,7 @@ def running(folder: Path, seed: int, *, has_wires: bool = True, has_small_disks:
         body = {"max_versions": VERSIONS_MAX}
         status, answer = cluster.leader().request("POST", f"{MOUNT}/config", body, cluster.token)
         assert status in (200, 204), answer
-        places = [Place(node.name, node.api_port) for node in cluster.nodes]
+        places = places_of(cluster.nodes)
         load = Load(places, cluster.token, canary=f"canary{secrets.token_hex(8)}", seed=seed)
         stack.enter_context(load)
         run = Run(cluster, load, wires, disks, chooser)

@@ -13,7 +13,7 @@ from typing import Final
 from msgspec import Struct
 
 from tests.processes.chaos import RANDOM_FAULTS, Event, Run, Verdict
-from tests.processes.load import Place
+from tests.processes.load import places_of
 from tests.processes.nodes import Node
 
 MOMENT_SECONDS_MAX: Final = 0.5
@@ -65,7 +65,7 @@ def failover(run: Run, rounds: int) -> None:
     for _ in range(rounds):
         for lose in LOSSES if run.wires is None else (Run.cut_off,):
             leader = run.cluster.leader()
-            run.load.only([Place(node.name, node.api_port) for node in run.others(leader)])
+            run.load.only(places_of(run.others(leader)))
             _wait_a_moment(run)
             lose(run, leader)
             run.wait_whole()

@@ -14,13 +14,14 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
 from typing import Any, Final, Self
 
 from msgspec import Struct
 
 from tests.processes.history import History, Moment
+from tests.processes.nodes import Node
 from tests.simulator.linearizability import UNKNOWN, Kind, Operation
 
 CLIENTS: Final = 16
@@ -53,6 +54,11 @@ class Place(Struct, frozen=True):
 
     name: str
     port: int
+
+
+def places_of(nodes: Iterable[Node]) -> list[Place]:
+    """Return nodes as clients know them."""
+    return [Place(node.name, node.api_port) for node in nodes]
 
 
 class Connection:

@@ -163,9 +163,7 @@ class Cluster:
         self.key, self.token = made["keys_base64"][0], made["root_token"]
         self.unseal(first)
         for node in others:
-            status, answer = node.request("PUT", "sys/storage/raft/join", {"leader_api_addr": first.address})
-            assert status == 200, answer
-            self.unseal(node)
+            self.join(node, first)
         wait_until(lambda: self.voters() == len(self.nodes), "all nodes vote")
         status, answer = first.request(
             "POST", "sys/mounts/secret", {"type": "kv", "options": {"version": "2"}}, self.token
@@ -175,6 +173,12 @@ class Cluster:
     def unseal(self, node: Node) -> None:
         node.request("PUT", "sys/unseal", {"key": self.key})
         wait_until(lambda: node.request("GET", "sys/health?standbyok=true")[0] == 200, f"{node.name} is unsealed")
+
+    def join(self, node: Node, through: Node) -> None:
+        """Let a new node become a member, and unseal it."""
+        status, answer = node.request("PUT", "sys/storage/raft/join", {"leader_api_addr": through.address})
+        assert status == 200, answer
+        self.unseal(node)
 
     def voters(self) -> int:
         status, answer = self.nodes[0].request("GET", "sys/storage/raft/configuration", token=self.token)

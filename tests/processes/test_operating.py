@@ -49,9 +49,7 @@ def join_anew(cluster: Cluster, node: Node, through: Node) -> None:
     """Wipe a stopped node's data, and let it become a member again."""
     shutil.rmtree(node.data)
     node.start()
-    status, answer = node.request("PUT", "sys/storage/raft/join", {"leader_api_addr": through.address})
-    assert status == 200, answer
-    cluster.unseal(node)
+    cluster.join(node, through)
 
 
 def lose_quorum(cluster: Cluster) -> Node:

@@ -176,7 +176,7 @@ class InlineWriter:
         if self._is_fenced:
             return
         try:
-            _perform(self._store, job)
+            perform(self._store, job)
         except Exception as error:  # noqa: BLE001  # whatever it was, the store's content is unknown from here on
             self._is_fenced = True
             text = f"cannot write the log: {error}"
@@ -278,7 +278,7 @@ class ThreadWriter:
         is_full = False
         while True:
             try:
-                _perform(self._store, job)
+                perform(self._store, job)
             except Full as error:
                 if not is_full:
                     is_full = True
@@ -327,7 +327,8 @@ def _merged(jobs: Sequence[Job]) -> Job:
     return merge(appends) if appends else jobs[0]
 
 
-def _perform(store: LogStore, job: Job) -> None:
+def perform(store: LogStore, job: Job) -> None:
+    """Make a job durable; raises as the store does."""
     match job:
         case Append(hard_state, entries):
             if entries or hard_state is not None:

@@ -32,14 +32,16 @@ import struct
 import threading
 from array import array
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final, NoReturn
 
 from msgspec import Struct, field
 
 from conclave.storage.checksums import checksum
-from conclave.storage.environment import LMDB_FILE, lock_folder, make_private_folder, sync_folder
+from conclave.storage.environment import LMDB_FILE
 from conclave.storage.errors import Corrupt, Fenced, Full
+from conclave.storage.files import Files, SystemFiles
 from conclave.storage.log import EntryTuple, HardStateRecord, LogView, check_append
 from conclave.storage.log_batches import (
     BATCH_HEAD_BYTES,
@@ -127,29 +129,44 @@ class _Segment(Struct):
 class _Filling(threading.Thread):
     """Writes and syncs zeros behind `start`, through a descriptor of its own: an error must not be lost to the batches'."""
 
-    def __init__(self, path: Path, start: int, end: int) -> None:
+    def __init__(self, files: Files, path: Path, start: int, end: int) -> None:
         super().__init__(name="log-filler", daemon=True)
         self.filled = start  # up to where there are zeros, once this has ended
-        self._path, self._end = path, end
+        self._files, self._path, self._end = files, path, end
         self.start()
 
     def run(self) -> None:
         # What goes wrong here goes wrong again when a batch needs the room, and is told then.
         with contextlib.suppress(OSError):
-            file = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
+            file = self._files.open(self._path, writable=True)
             try:
-                _write_zeros(file, self.filled, self._end)
-                os.fsync(file)
+                _write_zeros(self._files, file, self.filled, self._end)
+                self._files.sync(file)
                 self.filled = self._end
             finally:
-                os.close(file)
+                self._files.close(file)
 
 
 class FileLog:
     """A `LogStore` in a folder of append-only segments."""
 
-    def __init__(self, folder: Path, *, segment_bytes_max: int = SEGMENT_BYTES_MAX) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        segment_bytes_max: int = SEGMENT_BYTES_MAX,
+        fill_bytes: int = FILL_BYTES,
+        fill_ahead_bytes: int = FILL_AHEAD_BYTES,
+        files: Files | None = None,
+    ) -> None:
         """Open the log in `folder`, creating it if it is missing, and check all of it.
+
+        Args:
+            folder: its parent must exist.
+            segment_bytes_max: see `SEGMENT_BYTES_MAX`.
+            fill_bytes: see `FILL_BYTES`.
+            fill_ahead_bytes: see `FILL_AHEAD_BYTES`; with 0 there is no thread.
+            files: those of the operating system if none are given.
 
         Raises:
             Corrupt: something is missing or damaged, or the folder has another format.
@@ -158,7 +175,10 @@ class FileLog:
             Fenced: the disk failed.
         """
         self._folder = folder
+        self._files = files or SystemFiles()
         self._segment_bytes_max = segment_bytes_max
+        self._fill_bytes = fill_bytes
+        self._fill_ahead_bytes = fill_ahead_bytes
         self._fenced = ""
         self._contents = _Contents()
         self._segments: list[_Segment] = []
@@ -168,8 +188,7 @@ class FileLog:
         self._filling: _Filling | None = None  # to whom what is behind belongs meanwhile
         self._sequence = 1  # of the next batch
         self._chained = 0  # the checksum before it
-        make_private_folder(folder)
-        self._lock = lock_folder(folder)
+        self._lock = self._files.own(folder)
         try:
             self._recover()
         except BaseException:
@@ -280,10 +299,10 @@ class FileLog:
         if self._filling is not None:
             self._filling.join(CLOSE_SECONDS_MAX)
         if self._file >= 0:
-            os.close(self._file)
+            self._files.close(self._file)
             self._file = -1
         if self._lock >= 0:
-            os.close(self._lock)
+            self._files.close(self._lock)
             self._lock = -1
 
     # -- writing --
@@ -300,7 +319,7 @@ class FileLog:
         batch, chained = make_batch(body, self._sequence, self._chained)
         self._fill(self._offset + len(batch))
         with self._failing():
-            _write_all(self._file, batch, self._offset)
+            _write_all(self._files, self._file, batch, self._offset)
             self._sync()
         self._offset += len(batch)
         self._sequence += 1
@@ -309,7 +328,7 @@ class FileLog:
 
     def _sync(self) -> None:
         """Wait for the disk: the one place where that happens for a batch, so that tests can make it fail."""
-        os.fdatasync(self._file)
+        self._files.sync_data(self._file)
 
     def _fill(self, end: int) -> None:
         """Have zeros where the next batch will stand; what is missing when the disk is full is tried again next time."""
@@ -317,9 +336,9 @@ class FileLog:
             self._end_filling(self._filling)
         if end <= self._filled:
             return
-        target = -(-end // FILL_BYTES) * FILL_BYTES
+        target = -(-end // self._fill_bytes) * self._fill_bytes
         try:
-            _write_zeros(self._file, self._filled, target)
+            _write_zeros(self._files, self._file, self._filled, target)
         except OSError as error:
             self._refused(error)
         self._filled = target
@@ -328,9 +347,9 @@ class FileLog:
         """Have zeros written for the batches after this one, if there are few left."""
         if self._filling is not None and not self._filling.is_alive():
             self._end_filling(self._filling)
-        target = min(self._offset + FILL_AHEAD_BYTES, self._segment_bytes_max)
+        target = min(self._offset + self._fill_ahead_bytes, self._segment_bytes_max)
         if self._filling is None and self._filled < target:
-            self._filling = _Filling(self._segments[-1].path, self._filled, self._filled + FILL_STEP_BYTES)
+            self._filling = _Filling(self._files, self._segments[-1].path, self._filled, self._filled + FILL_STEP_BYTES)
 
     def _end_filling(self, filling: _Filling) -> None:
         filling.join()
@@ -361,7 +380,7 @@ class FileLog:
         if self._filling is not None:
             self._end_filling(self._filling)
         if self._file >= 0:
-            os.close(self._file)
+            self._files.close(self._file)
         self._file, self._offset, self._filled = file, len(content), len(content)
         self._sequence, self._chained = self._sequence + 2, chained
         self._segments.append(_Segment(number, path))
@@ -369,19 +388,19 @@ class FileLog:
     def _create(self, path: Path, content: bytes) -> int:
         """Return a new file, that is there under its name with all its content or not at all."""
         draft = path.with_suffix(".new")
+        files = self._files
         file = -1
         try:
-            file = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            os.fchmod(file, 0o600)
-            _write_all(file, content, 0)
-            os.fsync(file)
-            draft.rename(path)
-            sync_folder(self._folder)
+            file = files.create(draft)
+            _write_all(files, file, content, 0)
+            files.sync(file)
+            files.rename(draft, path)
+            files.sync_folder(self._folder)
         except OSError as error:
             if file >= 0:
-                os.close(file)
-            if error.errno in {errno.ENOSPC, errno.EDQUOT} and not path.exists():
-                draft.unlink(missing_ok=True)
+                files.close(file)
+            if error.errno in {errno.ENOSPC, errno.EDQUOT} and path.name not in files.names(self._folder):
+                files.unlink(draft)
                 raise Full(f"{self._folder.name}: no space left on the device") from error
             self._fence(error)
         return file
@@ -392,9 +411,9 @@ class FileLog:
         while len(self._segments) > 1 and self._segments[0].last_index <= before_index:
             del self._segments[0]
         with self._failing():
-            for path in sorted(self._folder.glob("*.log")):
+            for path in self._find("*.log"):
                 if path < self._segments[0].path:
-                    path.unlink()
+                    self._files.unlink(path)
 
     @contextlib.contextmanager
     def _failing(self) -> Iterator[None]:
@@ -426,8 +445,8 @@ class FileLog:
             for index, position in enumerate(positions.places[first : first + high - low], low):
                 if position >> _POSITION_BITS != number:
                     number = position >> _POSITION_BITS
-                    file = opened.enter_context(_opened(self._folder / f"{number:016x}.log"))
-                entry = _read_entry(file, position & (1 << _POSITION_BITS) - 1, index)
+                    file = opened.enter_context(self._opened(self._folder / f"{number:016x}.log"))
+                entry = _read_entry(self._files, file, position & (1 << _POSITION_BITS) - 1, index)
                 if entry[0] != view.term(index):
                     raise Corrupt(f"log: entry {index} is of another term")
                 total += len(entry[3])
@@ -437,6 +456,18 @@ class FileLog:
         if not entries:
             raise Corrupt(f"log: entry {low} is missing")
         return entries
+
+    @contextlib.contextmanager
+    def _opened(self, path: Path) -> Iterator[int]:
+        """Open a segment for reading: for each read anew, so that compaction need not know who reads."""
+        try:
+            file = self._files.open(path)
+        except FileNotFoundError as error:
+            raise Corrupt(f"log: segment {path.stem} is missing") from error
+        try:
+            yield file
+        finally:
+            self._files.close(file)
 
     # -- recovering --
 
@@ -456,19 +487,22 @@ class FileLog:
         self._remove_compacted()
 
     def _find_segments(self) -> list[_Segment]:
-        if (self._folder / LMDB_FILE).exists():
+        if self._find(LMDB_FILE):
             raise Corrupt(f"{self._folder.name}: there is a log of another format")
-        for draft in self._folder.glob("*.new"):
-            draft.unlink()
-        segments = [_Segment(int(path.stem, 16), path) for path in sorted(self._folder.glob("*.log"))]
+        for draft in self._find("*.new"):
+            self._files.unlink(draft)
+        segments = [_Segment(int(path.stem, 16), path) for path in self._find("*.log")]
         for number in range(len(segments) - 1, 0, -1):
             if segments[number - 1].number != segments[number].number - 1:
                 # A crash may leave some of the segments that were being removed. If one was not, entries are missing.
                 return segments[number:]
         return segments
 
+    def _find(self, pattern: str) -> list[Path]:
+        return [self._folder / name for name in self._files.names(self._folder) if fnmatchcase(name, pattern)]
+
     def _replay(self, segment: _Segment, *, is_first: bool, is_last: bool) -> None:
-        content = segment.path.read_bytes()
+        content = self._files.read(segment.path)
         number, sequence, chained = open_file_head(content)
         if is_first:
             self._sequence, self._chained = sequence, chained
@@ -487,13 +521,13 @@ class FileLog:
 
     def _continue(self, segment: _Segment, content: bytes, last: int, offset: int) -> None:
         """Make ready to write at `offset`, where the last segment's last whole batch ends, which begins at `last`."""
-        self._file = os.open(segment.path, os.O_RDWR | os.O_CLOEXEC)
+        self._file = self._files.open(segment.path, writable=True)
         self._offset, self._filled = offset, len(content)
         try:
             # Whoever wrote it may have ended before its sync, or it failed: what the disk lacks, memory may still show.
-            _write_all(self._file, content[last:offset], last)
+            _write_all(self._files, self._file, content[last:offset], last)
             self._sync()
-            sync_folder(self._folder)
+            self._files.sync_folder(self._folder)
         except OSError as error:
             self._refused(error)
         rest = content[offset:]
@@ -503,8 +537,8 @@ class FileLog:
             raise Corrupt(f"log: segment {segment.number:016x} is damaged at {offset}")
         # What a torn batch left must not lie behind the next one, which may be shorter.
         with self._failing():
-            _write_zeros(self._file, offset, len(content))
-            os.fsync(self._file)
+            _write_zeros(self._files, self._file, offset, len(content))
+            self._files.sync(self._file)
 
 
 # -- bodies --
@@ -573,40 +607,27 @@ def _replay_append(contents: _Contents, body: bytes, segment: _Segment, origin: 
 # -- files --
 
 
-def _read_entry(file: int, offset: int, index: int) -> EntryTuple:
-    head = os.pread(file, _ENTRY.size, offset)
+def _read_entry(files: Files, file: int, offset: int, index: int) -> EntryTuple:
+    head = files.pread(file, _ENTRY.size, offset)
     if len(head) < _ENTRY.size:
         raise Corrupt(f"log: entry {index} is cut short")
     length, sealed, term, kind = _ENTRY.unpack(head)
-    data = os.pread(file, length, offset + _ENTRY.size)
+    data = files.pread(file, length, offset + _ENTRY.size)
     if checksum(data, checksum(_ENTRY_NAME.pack(index, term, kind))) != sealed:
         raise Corrupt(f"log: entry {index} has a wrong checksum")
     return term, index, kind, data
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    """Open a segment for reading: for each read anew, so that compaction need not know who reads."""
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise Corrupt(f"log: segment {path.stem} is missing") from error
-    try:
-        yield file
-    finally:
-        os.close(file)
-
-
-def _write_zeros(file: int, start: int, end: int) -> None:
+def _write_zeros(files: Files, file: int, start: int, end: int) -> None:
     """Write zeros to [start, end), a page at a time."""
     while start < end:
         stop = min(end, (start // PAGE_BYTES + 1) * PAGE_BYTES)
-        _write_all(file, bytes(stop - start), start)
+        _write_all(files, file, bytes(stop - start), start)
         start = stop
 
 
-def _write_all(file: int, content: bytes, offset: int) -> None:
+def _write_all(files: Files, file: int, content: bytes, offset: int) -> None:
     """Write all of `content`; a disk may take less at a time."""
-    written = os.pwrite(file, content, offset)
+    written = files.pwrite(file, content, offset)
     while written < len(content):
-        written += os.pwrite(file, content[written:], offset + written)
+        written += files.pwrite(file, content[written:], offset + written)

@@ -11,6 +11,7 @@ import pytest
 from conclave.storage import file_log
 from conclave.storage.errors import Corrupt, Fenced, Full
 from conclave.storage.file_log import FileLog
+from conclave.storage.files import SystemFiles
 from conclave.storage.log import EntryTuple, LmdbLog
 
 LIMITLESS = 1 << 30
@@ -76,7 +77,7 @@ def test_what_is_found_at_the_start_is_on_the_disk_before_it_is_used(
     pwrite_really = os.pwrite
     monkeypatch.setattr(os, "pwrite", pwrite)
     monkeypatch.setattr(os, "fdatasync", lambda _: done.append("sync"))
-    monkeypatch.setattr(file_log, "sync_folder", done.append)
+    monkeypatch.setattr(SystemFiles, "sync_folder", lambda _, which: done.append(which))
 
     assert reopen().last_index == 5
 

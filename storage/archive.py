@@ -12,20 +12,19 @@ Rules it enforces:
 * Memory is constant both ways: one chunk. A tar header needs the length of what follows, so the state is read twice, from
   one moment; a spool of the whole state would need the disk that an operator is about to save.
 * `verify_file` reads everything to its last byte. `restore_file` does that before it touches anything, then reads again.
+* Every byte counts: a file in which any was changed, or that ends earlier, is refused (`stored_gzip.py`).
 * Only these members, in this order, with bounded lengths: nothing in an archive from elsewhere can fill the memory, and
   no name in it ever becomes a path.
 
-Sealed records don't compress, so they are stored as they are (gzip level 0).
+Sealed records don't compress, so they are stored as they are.
 
-Sources: POSIX.1-1988 ustar by way of `tarfile`'s headers; RFC 1952 (gzip).
+Source: POSIX.1-1988 ustar, by way of `tarfile`'s headers.
 """
 
-import gzip
 import hashlib
 import json
 import tarfile
 import tempfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Final
@@ -36,6 +35,7 @@ from msgspec import Struct
 from conclave.storage.errors import Corrupt, SnapshotMismatch, WrongKey
 from conclave.storage.snapshots import CHUNK_BYTES_MAX, Manifest, Pairs, Progress, Stream, advance, encode_progress
 from conclave.storage.state import Applied, StateInstaller, StateReader
+from conclave.storage.stored_gzip import Packer, Unpacker
 
 META, STATE, SUMS, SEAL = "meta.json", "state.bin", "SHA256SUMS", "SHA256SUMS.sealed"
 META_BYTES_MAX: Final = 1024 * 1024
@@ -116,11 +116,10 @@ def write_file(
         servers: what `meta.json` says about members.
         seal: seals the sums; None leaves `SHA256SUMS.sealed` out.
     """
-    compressor = zlib.compressobj(level=0, wbits=zlib.MAX_WBITS | 16)
+    packer = Packer()
     for piece in _tar(reader, snapshot_id, servers, seal):
-        if packed := compressor.compress(piece):
-            yield packed
-    yield compressor.flush()
+        yield packer.pack(piece)
+    yield packer.end()
 
 
 def _tar(reader: StateReader, snapshot_id: bytes, servers: Sequence[Server], seal: Seal | None) -> Iterator[bytes]:
@@ -307,11 +306,10 @@ def _decode_meta(written: bytes) -> Meta:
 
 
 class _Archive:
-    """The members of a snapshot file, in their order, straight from the compressed bytes."""
+    """The members of a snapshot file, in their order, straight from the packed bytes."""
 
     def __init__(self, source: IO[bytes]) -> None:
-        self._unpacked = gzip.GzipFile(fileobj=source, mode="rb")
-        self._has_begun = False
+        self._unpacked = Unpacker(source)
         self._next: tarfile.TarInfo | None = None  # a header that was read, and does not belong to its asker
 
     def content(self, name: str, bytes_max: int) -> bytes:
@@ -344,8 +342,8 @@ class _Archive:
         self._exactly(-size % BLOCK_BYTES)
 
     def check_trailer(self) -> None:
-        """Read to the end, which also checks gzip's own sum; only zeros may come."""
-        trailer = self._read(TRAILER_BYTES_MAX + 1)
+        """Read to the end, which also checks the sum of the whole; only zeros may come."""
+        trailer = self._unpacked.read(TRAILER_BYTES_MAX + 1)
         if len(trailer) > TRAILER_BYTES_MAX or trailer.strip(b"\0"):
             raise Corrupt("snapshot: there is more in the file than a snapshot")
 
@@ -367,27 +365,7 @@ class _Archive:
             raise Corrupt("snapshot: the file is no tar archive") from error
 
     def _exactly(self, count: int) -> bytes:
-        content = self._read(count)
+        content = self._unpacked.read(count)
         if len(content) != count:
             raise Corrupt("failed to decompress snapshot: unexpected EOF")
         return content
-
-    def _read(self, count: int) -> bytes:
-        """Return up to `count` bytes, fewer only at the end."""
-        try:
-            content = self._unpacked.read(count)
-        except EOFError as error:
-            raise Corrupt("failed to decompress snapshot: unexpected EOF") from error
-        except (gzip.BadGzipFile, zlib.error) as error:
-            raise Corrupt(f"failed to decompress snapshot: gzip: {_gzip_fault(error)}") from error
-        if not content and count and not self._has_begun:
-            raise Corrupt("failed to decompress snapshot: gzip: invalid header")
-        self._has_begun = True
-        return content
-
-
-def _gzip_fault(error: Exception) -> str:
-    """Say what is wrong with compressed bytes, in the words that clients know."""
-    if isinstance(error, zlib.error):
-        return "invalid data"
-    return "invalid checksum" if str(error).startswith(("CRC", "Incorrect length")) else "invalid header"

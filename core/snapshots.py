@@ -14,6 +14,7 @@ Rules it enforces:
 * What is the cluster's own stays as it is: by which shares it is unsealed, and the secrets by which nodes join. A snapshot
   from before the shares were changed would otherwise ask for shares that nobody may have any more.
 * Whatever breaks a restoring off (lost leadership, a full disk) changes nothing; what was staged is dropped.
+* A file is read for a client with half of one core at most, so that writes go on beside it.
 * Memory and disk are bounded: a chunk at a time in memory, a few entries in flight, one upload at a time, and so much
   room left on the disk that the node can go on.
 
@@ -245,9 +246,17 @@ class SavedFile:
         Raises:
             InternalError: the state cannot be read.
         """
+        loop = asyncio.get_running_loop()
         try:
-            while piece := await self._store.in_thread(lambda: next(self._content, b"")):
-                yield piece
+            while True:
+                began = loop.time()
+                piece = await self._store.in_thread(lambda: next(self._content, None))
+                seconds = loop.time() - began
+                if piece is None:
+                    return
+                if piece:
+                    yield piece
+                await asyncio.sleep(seconds)  # as long again as it took: half of one core at most
         except StorageError as error:
             raise InternalError(f"the snapshot cannot be read: {error}") from error
 

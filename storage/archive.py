@@ -110,6 +110,9 @@ def write_file(
 ) -> Iterator[bytes]:
     """Iterate over the bytes of a snapshot file, in pieces of about a chunk. Waits for the disk: not on the event loop.
 
+    While the state is measured, which has to come first, there is an empty piece for each chunk of it: nothing that is
+    asked for takes longer than a chunk.
+
     Args:
         reader: one moment of the state; stays open.
         snapshot_id: 16 random bytes.
@@ -118,13 +121,16 @@ def write_file(
     """
     packer = Packer()
     for piece in _tar(reader, snapshot_id, servers, seal):
-        yield packer.pack(piece)
+        yield packer.pack(piece) if piece else b""
     yield packer.end()
 
 
 def _tar(reader: StateReader, snapshot_id: bytes, servers: Sequence[Server], seal: Seal | None) -> Iterator[bytes]:
     stream = Stream(reader, snapshot_id)
-    size = sum(LENGTH_BYTES + len(chunk) for chunk in stream.chunks())
+    size = 0
+    for chunk in stream.chunks():
+        size += LENGTH_BYTES + len(chunk)
+        yield b""
     meta = _encode_meta(_meta(stream.manifest, servers, size))
     yield _member(META, meta)
 

@@ -1,4 +1,4 @@
-"""Gzip without compression, and only that: one header, stored blocks, one trailer. There is no byte in it that may be another.
+"""Gzip without compression, and only that: one header, stored blocks, one trailer. No byte in it may be another.
 
 A decompressor of the standard library lets some damage pass: it ignores the time in the header, and the bits that fill up
 the first byte of each block. Here every byte is either content, which the sum covers, or has one value that it may have.

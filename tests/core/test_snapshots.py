@@ -430,3 +430,33 @@ async def test_a_node_that_follows_and_knows_no_leader_restores_nothing() -> Non
 
         assert fake.replica.standing is Standing.FOLLOWER
         assert isinstance(outcome, Unavailable)
+
+
+def test_a_file_is_read_with_half_of_one_core_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    pauses: list[float] = []
+
+    class SlowStore:
+        async def in_thread(self, work: Callable[[], bytes | None]) -> bytes | None:
+            nonlocal now
+            now += 0.25
+            return work()
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    async def read() -> list[bytes]:
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
+        monkeypatch.setattr(asyncio, "sleep", pause)
+        file = snapshots.SavedFile(
+            SlowStore(),  # type: ignore[arg-type]  # all that reading asks of a store
+            None,  # type: ignore[arg-type]
+            iter([b"", b"a", b"", b"b"]),
+            lambda _: None,
+        )
+        return [piece async for piece in file]
+
+    pieces = asyncio.run(read())
+
+    assert pieces == [b"a", b"b"]
+    assert pauses == [0.25] * 4

@@ -7,7 +7,7 @@ MINUTES ?= 10
 KILLS ?= 50
 ROUNDS ?= 10
 
-.PHONY: install demo demo-stop test check docs simulate chaos kills failover replay test-compose bench bench-peer bench-check clean
+.PHONY: install demo demo-stop test check docs simulate chaos kills failover replay test-compose bench bench-peer bench-check stress clean
 
 install: $(VENV)/.installed
 
@@ -57,6 +57,10 @@ bench-peer: install
 
 bench-check: install
 	$(BIN)/python -m bench.check
+
+stress: install
+	scripts/bench --stress
+	$(BIN)/python -m bench.pages
 
 clean:
 	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -5,18 +5,21 @@ python -m bench --peer                the operations in turns with a real three-
 python -m bench --layers barrier,log  some layers, no operations
 python -m bench --operations read     operations whose name contains a word
 python -m bench --growth 1000,100000  what size does
+python -m bench --stress              what much data does, held to bounds: fails if one is missed
 """
 
 import argparse
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from bench import report
 from bench.growth import Step, grow
 from bench.layers import LAYERS, Figure
 from bench.nodes import CONCLAVE, OPENBAO, Cluster
 from bench.operations import OPERATIONS, Idle, Measured, measure, measure_idle, prepare
+from bench.stress import ITEMS, stress
 
 BASE_PORT = 23000
 PEER_BASE_PORT = 23050
@@ -27,6 +30,8 @@ def main() -> int:
     """Measure what the command line asks for."""
     arguments = _arguments()
     machine = report.machine()
+    if arguments.stress is not None:
+        return _measure_stress(arguments, machine)
     layers = [] if arguments.growth else _measure_layers(arguments.layers)
     wants_operations = arguments.operations or not (arguments.layers or arguments.growth)
     idle, operations = _measure_operations(arguments) if wants_operations else ([], [])
@@ -51,6 +56,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--growth", default="", help="only: fill a cluster to these numbers of secrets, and measure there"
     )
+    parser.add_argument(
+        "--stress", nargs="?", const="", help=f"only: hold some of {','.join(ITEMS)} to their bounds, or all"
+    )
     parser.add_argument("--name", default="", help="name of the result file")
     return parser.parse_args()
 
@@ -72,6 +80,18 @@ def _measure_growth(arguments: argparse.Namespace) -> list[Step]:
     sizes = [int(size) for size in arguments.growth.split(",")]
     with tempfile.TemporaryDirectory(prefix="conclave-bench-") as folder:
         return grow(Path(folder), BASE_PORT, sizes, arguments.seconds, lambda text: print(text, file=sys.stderr))
+
+
+def _measure_stress(arguments: argparse.Namespace, machine: dict[str, Any]) -> int:
+    names = [name for name in arguments.stress.split(",") if name]
+    unknown = [name for name in names if name not in ITEMS]
+    if unknown:
+        raise SystemExit(f"no such item: {', '.join(unknown)}; there are {', '.join(ITEMS)}")
+    checks = stress(names, BASE_PORT, lambda text: print(text, file=sys.stderr))
+    print(report.stress_table(checks), end="\n\n")
+    name = arguments.name or ("local-stress" if names else "stress")
+    print(f"written to {report.save(name, machine, stress=checks)}")
+    return 0 if all(check.is_held for check in checks) else 1
 
 
 def _measure_operations(arguments: argparse.Namespace) -> tuple[list[Idle], list[Measured]]:

@@ -4,10 +4,13 @@ wrk is written in C and uses a fraction of what a server does, which a load gene
 own language (Lua) makes the requests beforehand, so that their making costs nothing, and prints the figures as JSON.
 """
 
+import contextlib
 import json
 import shutil
+import signal
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -74,11 +77,47 @@ class Load(Struct, frozen=True):
         return self.requests / self.seconds
 
 
-def run(address: str, target: Target, *, connections: int, seconds: int, token: str) -> Load:
-    """Load one node and return what came of it.
+class Running:
+    """Load that is being made; `end` says what came of it."""
+
+    def __init__(self, process: subprocess.Popen[str], target: Target) -> None:
+        self._process = process
+        self._target = target
+
+    def end(self, seconds_max: float = 30) -> Load:
+        """Stop the load, unless it has stopped by itself, and return what came of it.
+
+        Raises:
+            LoadFailed: an answer was no success.
+        """
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+        return self.wait(seconds_max)
+
+    def wait(self, seconds_max: float) -> Load:
+        """Wait until the load stops by itself, and return what came of it.
+
+        Raises:
+            LoadFailed: an answer was no success.
+        """
+        out, errors = self._process.communicate(timeout=seconds_max)
+        if self._process.returncode != 0:
+            raise LoadFailed(f"wrk: {errors or out}")
+        return _understood(out, self._target)
+
+    def kill(self) -> None:
+        """End the load at once; it says nothing."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
+
+
+@contextlib.contextmanager
+def running(address: str, target: Target, *, connections: int, seconds: int, token: str) -> Iterator[Running]:
+    """Load one node in the background, for so long at most.
 
     Raises:
-        LoadFailed: wrk is not installed, or an answer was no success.
+        LoadFailed: wrk is not installed.
     """
     if shutil.which("wrk") is None:
         raise LoadFailed("wrk is not installed: scripts/bench installs it")
@@ -90,16 +129,31 @@ def run(address: str, target: Target, *, connections: int, seconds: int, token: 
     with tempfile.TemporaryDirectory(prefix="conclave-bench-") as folder:
         file = Path(folder) / "load.lua"
         file.write_text(script)
-        done = subprocess.run(
+        process = subprocess.Popen(
             ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(file), address],
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=seconds + 30,
-            check=False,
         )
-    if done.returncode != 0:
-        raise LoadFailed(f"wrk: {done.stderr or done.stdout}")
-    figures = json.loads(done.stdout.splitlines()[-1])
+        load = Running(process, target)
+        try:
+            yield load
+        finally:
+            load.kill()
+
+
+def run(address: str, target: Target, *, connections: int, seconds: int, token: str) -> Load:
+    """Load one node and return what came of it.
+
+    Raises:
+        LoadFailed: wrk is not installed, or an answer was no success.
+    """
+    with running(address, target, connections=connections, seconds=seconds, token=token) as load:
+        return load.wait(seconds + 30)
+
+
+def _understood(out: str, target: Target) -> Load:
+    figures = json.loads(out.splitlines()[-1])
     if figures["bad_status"] or figures["failed"]:
         raise LoadFailed(
             f"{target.method} {target.path}: {figures['bad_status']} refused, {figures['failed']} failed "

@@ -111,11 +111,11 @@ class NodeProcess:
         """Whether its process lives."""
         return self.process is not None and self.process.poll() is None
 
-    def start(self) -> None:
-        """Start the process; it listens a moment later."""
+    def start(self, *, niceness: int = 0) -> None:
+        """Start the process, which others come before by so much (see nice(1)); it listens a moment later."""
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self.program.command, f"-config={self.config}"],
+                ["nice", f"-n{niceness}", *self.program.command, f"-config={self.config}"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -257,9 +257,9 @@ class Cluster:
 
         self.wait(f"node {node.number} to listen", answers)
 
-    def restart(self, node: NodeProcess, *, unseal: bool = True) -> None:
+    def restart(self, node: NodeProcess, *, unseal: bool = True, niceness: int = 0) -> None:
         """Start a node that was ended, and unseal it."""
-        node.start()
+        node.start(niceness=niceness)
         self.wait_listening(node)
         if unseal:
             self.unseal(node)

@@ -1,6 +1,7 @@
 """`python -m bench.pages`: write docs/performance.md from the last results that were committed.
 
-The page says nothing that is not in `results/peer.json` (and `results/growth.json`): it cannot promise what nobody measured.
+The page says nothing that is not in `results/peer.json` (and `growth.json`, `stress.json`): it cannot promise what nobody
+measured.
 """
 
 import json
@@ -12,6 +13,7 @@ from bench.report import PAGE_BYTES, RESULTS
 
 PAGE: Final = Path(__file__).parent.parent / "docs" / "performance.md"
 GROWTH: Final = RESULTS / "growth.json"
+STRESS: Final = RESULTS / "stress.json"
 _HEAD: Final = """\
 # Performance
 
@@ -27,7 +29,7 @@ it is answered, reads are linearizable on every node (OpenBao's standbys forward
 """
 
 
-def page(results: dict[str, Any], growth: dict[str, Any] | None) -> str:
+def page(results: dict[str, Any], growth: dict[str, Any] | None, stress: dict[str, Any] | None = None) -> str:
     """Return the whole page."""
     parts = [_HEAD, _machine(results["machine"])]
     ours = {each["name"]: each for each in results["operations"] if each["program"] == "conclave"}
@@ -38,6 +40,8 @@ def page(results: dict[str, Any], growth: dict[str, Any] | None) -> str:
         parts.append(_idle(results["idle"]))
     if growth is not None:
         parts.append(_growth(growth))
+    if stress is not None:
+        parts.append(_stress(stress))
     parts.append(_layers(results["layers"]))
     return "\n".join(parts)
 
@@ -105,6 +109,23 @@ def _growth(growth: dict[str, Any]) -> str:
     return f"## What size does\n\n{_machine(growth['machine'])}\n" + _table(heads, rows)
 
 
+def _stress(stress: dict[str, Any]) -> str:
+    rows = [
+        (
+            each["item"],
+            each["what"],
+            f"{each['value']:,.2f}".rstrip("0").rstrip(".") + f" {each['unit']}".rstrip(),
+            "" if each["bound"] is None else f"{each['bound']:g}",
+            "" if each["bound"] is None else "yes" if each["value"] <= each["bound"] else "**no**",
+        )
+        for each in stress["stress"]
+    ]
+    return (
+        "## Much data\n\n`make stress` fails if a bound is missed (`bench/stress.py` says what each item does).\n\n"
+        f"{_machine(stress['machine'])}\n" + _table(("item", "figure", "measured", "at most", "held"), rows)
+    )
+
+
 def _layers(layers: Sequence[dict[str, Any]]) -> str:
     rows = [
         (each["layer"], each["name"], f"{each['microseconds']:,.1f}", f"{each['spread_microseconds']:,.1f}")
@@ -121,8 +142,16 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def main() -> None:
     """Write the page."""
-    results = json.loads((RESULTS / "peer.json").read_text())
-    PAGE.write_text(page(results, json.loads(GROWTH.read_text()) if GROWTH.exists() else None))
+    PAGE.write_text(written())
+
+
+def written() -> str:
+    """Return the page that the committed results make."""
+    return page(json.loads((RESULTS / "peer.json").read_text()), _read(GROWTH), _read(STRESS))
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    return json.loads(file.read_text()) if file.exists() else None
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from bench.growth import Step
 from bench.layers import Figure
 from bench.nodes import OPENBAO
 from bench.operations import Idle, Measured
+from bench.stress_report import Check
 
 RESULTS: Final = Path(__file__).parent / "results"
 PAGE_BYTES: Final = 4096
@@ -52,10 +53,11 @@ def save(
     name: str,
     machine_facts: dict[str, Any],
     *,
-    layers: Sequence[Figure],
-    operations: Sequence[Measured],
-    idle: Sequence[Idle],
-    growth: Sequence[Step],
+    layers: Sequence[Figure] = (),
+    operations: Sequence[Measured] = (),
+    idle: Sequence[Idle] = (),
+    growth: Sequence[Step] = (),
+    stress: Sequence[Check] = (),
 ) -> Path:
     """Write the results as JSON and return the file."""
     RESULTS.mkdir(exist_ok=True)
@@ -66,6 +68,7 @@ def save(
         "operations": msgspec.to_builtins(list(operations)),
         "idle": msgspec.to_builtins(list(idle)),
         "growth": msgspec.to_builtins(list(growth)),
+        "stress": msgspec.to_builtins(list(stress)),
     }
     file.write_text(json.dumps(document, indent=2) + "\n")
     return file
@@ -78,6 +81,20 @@ def layer_table(figures: Sequence[Figure]) -> str:
         for figure in figures
     ]
     return table(("layer", "operation", "µs", "spread"), rows)
+
+
+def stress_table(checks: Sequence[Check]) -> str:
+    """Return what came of much data as a table."""
+    rows = [
+        (
+            f"{check.item}: {check.what}",
+            f"{check.value:,.2f} {check.unit}".rstrip(),
+            "" if check.bound is None else f"{check.bound:g}",
+            "" if check.bound is None else "held" if check.is_held else "MISSED",
+        )
+        for check in checks
+    ]
+    return table(("figure", "measured", "at most", ""), rows)
 
 
 def operation_table(measured: Sequence[Measured]) -> str:

@@ -1,10 +1,8 @@
 """The page on performance is made from results, and from nothing else."""
 
-import json
 from typing import Any
 
-from bench.pages import PAGE, page
-from bench.report import RESULTS
+from bench.pages import PAGE, page, written
 
 MACHINE = {
     "cpu": "a processor",
@@ -52,8 +50,18 @@ def test_growth_is_shown_if_it_was_measured() -> None:
     assert "| 1,000 | 1.00 | 2.00 | 60 | 30 |" in page(results, {"machine": MACHINE, "growth": [step]})
 
 
-def test_the_page_in_the_repository_is_the_one_of_its_results() -> None:
-    growth = RESULTS / "growth.json"
-    results = json.loads((RESULTS / "peer.json").read_text())
+def test_a_figure_of_much_data_stands_beside_its_bound() -> None:
+    held = {"item": "open", "what": "open 2 GB", "value": 0.125, "unit": "s", "bound": 2.0}
+    missed = {"item": "snapshot", "what": "memory", "value": 70.0, "unit": "MiB", "bound": 64.0}
+    without = {"item": "snapshot", "what": "size", "value": 1093.0, "unit": "MB", "bound": None}
+    results = {"machine": MACHINE, "operations": [], "layers": []}
 
-    assert PAGE.read_text() == page(results, json.loads(growth.read_text()) if growth.exists() else None)
+    text = page(results, None, {"machine": MACHINE, "stress": [held, missed, without]})
+
+    assert "| open | open 2 GB | 0.12 s | 2 | yes |" in text
+    assert "| snapshot | memory | 70 MiB | 64 | **no** |" in text
+    assert "| snapshot | size | 1,093 MB |  |  |" in text
+
+
+def test_the_page_in_the_repository_is_the_one_of_its_results() -> None:
+    assert PAGE.read_text() == written()

@@ -14,7 +14,7 @@ Rules it enforces:
 * What is the cluster's own stays as it is: by which shares it is unsealed, and the secrets by which nodes join. A snapshot
   from before the shares were changed would otherwise ask for shares that nobody may have any more.
 * Whatever breaks a restoring off (lost leadership, a full disk) changes nothing; what was staged is dropped.
-* A file is read for a client with half of one core at most, so that writes go on beside it.
+* A file is written and checked with half of one core at most, so that writes go on beside it.
 * Memory and disk are bounded: a chunk at a time in memory, a few entries in flight, one upload at a time, and so much
   room left on the disk that the node can go on.
 
@@ -200,14 +200,16 @@ class Snapshots:
             Corrupt, SnapshotMismatch: it is damaged, or holds what no state can hold.
             WrongKey: its keys are not those of this vault.
         """
+        store = self._vault.store
         key_check = _KeyCheck(keys)
         checking = Checking(spool, key_check.open_seal)
-        async for pairs in self._records(spool, checking):
+        await store.in_thread(lambda: spool.seek(0))
+        async for _, pairs in _paced(store, checking.records()):
             key_check.look(pairs)
         return checking.result()[1].count, key_check.keyring()
 
     async def _records(self, spool: IO[bytes], checking: Checking) -> AsyncIterator[Pairs]:
-        """Iterate over a spooled file's records, chunk by chunk."""
+        """Iterate over a spooled file's records, chunk by chunk, without a pause: writers wait for it."""
         store = self._vault.store
         await store.in_thread(lambda: spool.seek(0))
         records = checking.records()
@@ -246,17 +248,10 @@ class SavedFile:
         Raises:
             InternalError: the state cannot be read.
         """
-        loop = asyncio.get_running_loop()
         try:
-            while True:
-                began = loop.time()
-                piece = await self._store.in_thread(lambda: next(self._content, None))
-                seconds = loop.time() - began
-                if piece is None:
-                    return
+            async for piece in _paced(self._store, self._content):
                 if piece:
                     yield piece
-                await asyncio.sleep(seconds)  # as long again as it took: half of one core at most
         except StorageError as error:
             raise InternalError(f"the snapshot cannot be read: {error}") from error
 
@@ -264,6 +259,19 @@ class SavedFile:
         """Let go of the state, behind the piece that is being read."""
         self._closed(self)
         self._store.in_thread_later(self._reader.close)
+
+
+async def _paced(store: Store, pieces: Iterator[T]) -> AsyncIterator[T]:
+    """Iterate in the thread for reading, and pause for as long as each piece took: half of one core at most."""
+    loop = asyncio.get_running_loop()
+    while True:
+        began = loop.time()
+        piece = await store.in_thread(lambda: next(pieces, None))
+        if piece is None:
+            return
+        seconds = loop.time() - began
+        yield piece
+        await asyncio.sleep(seconds)
 
 
 class _KeyCheck:

@@ -10,6 +10,7 @@ From the disk upwards:
 * `memory`       the same two contracts without a disk
 * `snapshots`    the state as a stream of checksummed chunks, and its installation
 * `archive`      a snapshot as a file: written, verified, restored
+* `stored_gzip`  the form of that file: gzip without compression, in which every byte counts
 * `writeset`     what one log entry holds: sealed puts and deletes
 * `overlay`      proposed and committed write sets in memory, above the state; group flush; the one feed
 * `transaction`  one operation's view: its own changes over the overlay

@@ -4,9 +4,11 @@ A snapshot is a gzipped tar file of the encrypted state, a manifest and SHA-256 
 first, so that an interrupted download never looks like a snapshot.
 """
 
+import gzip
 import hashlib
 import os
 import tarfile
+import zlib
 from pathlib import Path
 from typing import Final
 
@@ -89,29 +91,35 @@ def _check(file: Path) -> dict[str, object]:
     Raises:
         CommandError: it is no snapshot, or not a whole one.
     """
-    manifest: dict[str, object] = {}
-    expected, found = "", {}
     try:
-        with tarfile.open(file, "r:gz") as archive:
-            for member in archive:
-                content = archive.extractfile(member)
-                if content is None:
-                    continue
-                digest = hashlib.sha256()
-                kept = b""
-                while piece := content.read(COPY_BYTES):
-                    digest.update(piece)
-                    if member.name in (_MANIFEST, _SUMS) and len(kept) < MANIFEST_BYTES_MAX:
-                        kept += piece
-                found[member.name] = digest.hexdigest()
-                if member.name == _SUMS:
-                    expected = kept.decode()
-                if member.name == _MANIFEST:
-                    manifest = parse_json(kept)
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        with gzip.open(file) as unpacked:
+            digests, kept = _members(unpacked)
+            while unpacked.read(COPY_BYTES):
+                pass  # at the end stands gzip's own sum, also of all that is no member's
+        manifest = parse_json(kept[_MANIFEST]) if _MANIFEST in kept else {}
+        expected = kept.get(_SUMS, b"").decode()
+    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
         raise CommandError(f"{file} is no snapshot, or not a whole one: {error}") from error
     sums = {name: digest for digest, name in (line.split(maxsplit=1) for line in expected.splitlines() if " " in line)}
-    wrong = [name for name, digest in sums.items() if found.get(name) != digest]
+    wrong = [name for name, digest in sums.items() if digests.get(name) != digest]
     if wrong or not sums:
         raise CommandError(f"{file} is damaged: the sums of {', '.join(wrong) or 'its parts'} are wrong or missing")
     return manifest
+
+
+def _members(unpacked: gzip.GzipFile) -> tuple[dict[str, str], dict[str, bytes]]:
+    """Return the digests of a tar's members, and the beginnings of those that are looked into, by name."""
+    digests: dict[str, str] = {}
+    kept: dict[str, bytes] = {}
+    with tarfile.open(fileobj=unpacked, mode="r|", bufsize=COPY_BYTES) as archive:
+        for member in archive:
+            content = archive.extractfile(member)
+            if content is None:
+                continue
+            digest = hashlib.sha256()
+            while piece := content.read(COPY_BYTES):
+                digest.update(piece)
+                if member.name in (_MANIFEST, _SUMS) and len(kept.get(member.name, b"")) < MANIFEST_BYTES_MAX:
+                    kept[member.name] = kept.get(member.name, b"") + piece
+            digests[member.name] = digest.hexdigest()
+    return digests, kept

@@ -1,5 +1,6 @@
 """Whole commands against a server that answers what a real one has answered; the printed text is the recorded one."""
 
+import contextlib
 import io
 import json
 import tarfile
@@ -9,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from conclave.cli.commands import snapshot as snapshot_command
 from conclave.cli.commands.generate_root import decode_token
+from conclave.cli.errors import CommandError
 from tests.cli.conftest import Shell
 
 MOUNT_V2 = {"data": {"path": "secret/", "type": "kv", "options": {"version": "2"}}}
@@ -325,7 +328,15 @@ def test_a_snapshot_is_saved_and_inspected(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"junk", _snapshot()[:60], _snapshot(is_damaged=True)], ids=["no archive", "cut off", "damaged"]
+    "content",
+    [
+        b"junk",
+        _snapshot()[:60],
+        _snapshot()[:-1],
+        _snapshot()[:-6] + b"sum" + _snapshot()[-3:],
+        _snapshot(is_damaged=True),
+    ],
+    ids=["no archive", "cut off", "without its end", "with another sum", "damaged"],
 )
 def test_a_snapshot_that_did_not_come_whole_gets_no_name(shell: Shell, content: bytes) -> None:
     shell.server.answer("GET /v1/sys/storage/raft/snapshot", body=content)
@@ -334,6 +345,17 @@ def test_a_snapshot_that_did_not_come_whole_gets_no_name(shell: Shell, content: 
 
     assert run.code == 1
     assert list(shell.home.iterdir()) == []
+
+
+def test_a_snapshot_with_any_byte_changed_is_damaged_or_says_the_same(tmp_path: Path) -> None:
+    file, content = tmp_path / "s.snap", _snapshot()
+    for position in range(len(content)):
+        damaged = bytearray(content)
+        damaged[position] ^= 0xFF
+        file.write_bytes(damaged)
+
+        with contextlib.suppress(CommandError):
+            assert snapshot_command._check(file) == {"ID": "1", "Index": 7}
 
 
 def test_a_policy_is_written_from_a_file_and_read_without_blanks_around_it(shell: Shell, tmp_path: Path) -> None:

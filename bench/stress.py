@@ -44,6 +44,8 @@ LARGER_MAX: Final = 1.3
 OPENED_BYTES: Final = 2 << 30
 OPENED_LOGS_BYTES: Final = (64 << 20, 1 << 30)
 """The log as compaction leaves it, and as long as it gets while a snapshot of 1 GB is restored."""
+OPENED_ENTRIES_MAX: Final = 500_000
+"""Behind so many compaction waits for nobody."""
 RECORD_BYTES: Final = 1000
 RECORDS_IN_A_FLUSH: Final = 16_000
 OPENINGS: Final = 3
@@ -158,11 +160,12 @@ def open_large(folder: Path, base_port: int, say: Say) -> Iterator[Check]:
 def _fill(folder: Path, log_bytes: int) -> None:
     """Make a store of 2 GB, with a log of so many bytes that ends where the state does."""
     folder.mkdir()
-    count = log_bytes // RECORD_BYTES
+    entry_bytes = max(RECORD_BYTES, log_bytes // OPENED_ENTRIES_MAX)
+    count = log_bytes // entry_bytes
     log = FileLog(folder / "log")
     for first in range(1, count + 1, RECORDS_IN_A_FLUSH):
         last = min(count, first + RECORDS_IN_A_FLUSH - 1)
-        content = os.urandom(RECORD_BYTES)
+        content = os.urandom(entry_bytes)
         log.append((1, 1, last), [(1, index, 0, content) for index in range(first, last + 1)])
     log.close()
     state = LmdbState(folder / "state")

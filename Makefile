@@ -6,8 +6,9 @@ SEEDS ?= 300
 MINUTES ?= 10
 KILLS ?= 50
 ROUNDS ?= 10
+GROWTH ?= secrets=1000,10000,100000,1000000 connections=1,4,16,64,256,1024 nodes=1,3,5 values=100,1000,10000,65536 leases=100,10000,100000
 
-.PHONY: install demo demo-stop test check docs simulate chaos kills failover replay test-compose bench bench-peer bench-check stress clean
+.PHONY: install demo demo-stop test check docs simulate chaos kills failover replay test-compose bench bench-peer bench-growth bench-check stress clean
 
 install: $(VENV)/.installed
 
@@ -53,6 +54,10 @@ bench: install
 
 bench-peer: install
 	scripts/bench --peer
+	$(BIN)/python -m bench.pages
+
+bench-growth: install
+	scripts/bench --name growth --growth $(GROWTH)
 	$(BIN)/python -m bench.pages
 
 bench-check: install

@@ -1,47 +1,67 @@
-"""`python -m bench`: measure layers and operations, alone or beside a real OpenBao, and write down what came of it.
+"""`python -m bench`: measure layers, operations and events, alone or beside a real OpenBao, and write down what came of it.
 
-python -m bench                       all layers, all operations on three of our own nodes
-python -m bench --peer                the operations in turns with a real three-node OpenBao
-python -m bench --layers barrier,log  some layers, no operations
-python -m bench --operations read     operations whose name contains a word
-python -m bench --growth 1000,100000  what size does
-python -m bench --stress              what much data does, held to bounds: fails if one is missed
+python -m bench                         all layers, all operations and events on three of our own nodes
+python -m bench --peer                  operations and events in turns with a real three-node OpenBao
+python -m bench --layers barrier,log    some layers, no operations
+python -m bench --operations read       operations whose name contains a word
+python -m bench --flame 'kv-v2 read'    a flame graph of the leader during an operation (py-spy)
+python -m bench --stress                  what much data does, held to bounds: fails if one is missed
+python -m bench --growth secrets=1000,100000 connections=1,1024 nodes=1,3,5 values=100,65536 leases=100,10000
 """
 
 import argparse
+import contextlib
 import sys
 import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import report
-from bench.growth import Step, grow
+from bench import noise, report
+from bench.events import Happening, fail_over
+from bench.flame import record
+from bench.growth import DIMENSIONS, Plan, Point, grow
 from bench.layers import LAYERS, Figure
-from bench.nodes import CONCLAVE, OPENBAO, Cluster
-from bench.operations import OPERATIONS, Idle, Measured, measure, measure_idle, prepare
+from bench.nodes import CONCLAVE, OPENBAO, Cluster, Program
+from bench.operations import OPERATIONS, Idle, Measured, measure, measure_idle
+from bench.preparing import Setting, prepare
 from bench.stress import ITEMS, stress
 
 BASE_PORT = 23000
-PEER_BASE_PORT = 23050
+PEER_PORTS_LATER = 50
 IDLE_SECONDS = 5
 
 
 def main() -> int:
     """Measure what the command line asks for."""
     arguments = _arguments()
+    try:
+        if not arguments.noisy:
+            noise.demand_quiet()
+    except noise.TooNoisy as error:
+        _say(str(error))
+        return 1
+    return _flame(arguments) if arguments.flame else _measure(arguments)
+
+
+def _measure(arguments: argparse.Namespace) -> int:
     machine = report.machine()
     if arguments.stress is not None:
         return _measure_stress(arguments, machine)
+    watch = noise.Watch()
     layers = [] if arguments.growth else _measure_layers(arguments.layers)
     wants_operations = arguments.operations or not (arguments.layers or arguments.growth)
-    idle, operations = _measure_operations(arguments) if wants_operations else ([], [])
+    idle, operations, events = _measure_operations(arguments) if wants_operations else ([], [], [])
     growth = _measure_growth(arguments) if arguments.growth else []
-    if layers:
-        print(report.layer_table(layers), end="\n\n")
-    if operations:
-        print(report.operation_table(operations), end="\n\n")
+    machine["stolen_share"] = round(watch.stolen_share, 3)
+    if machine["stolen_share"] > noise.STOLEN_SHARE_MAX and not arguments.noisy:
+        _say(f"{machine['stolen_share']:.0%} of the time went to other machines: nothing is written down")
+        return 1
+    for text in (layers and report.layer_table(layers), operations and report.operation_table(operations)):
+        if text:
+            print(text, end="\n\n")
     name = arguments.name or ("peer" if arguments.peer else "local-latest")
-    file = report.save(name, machine, layers=layers, operations=operations, idle=idle, growth=growth)
+    file = report.save(name, machine, layers=layers, operations=operations, idle=idle, events=events, growth=growth)
     print(f"written to {file}")
     return 0
 
@@ -50,17 +70,38 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure Conclave.")
     parser.add_argument("--peer", action="store_true", help="beside a real OpenBao, in alternating rounds")
     parser.add_argument("--layers", default="", help=f"some of {','.join(LAYERS)}, and no operations")
-    parser.add_argument("--operations", default="", help="only operations whose name contains this")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of each operation (5)")
+    parser.add_argument("--operations", default="", help="only operations whose name contains this, and no events")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each operation and event (5)")
     parser.add_argument("--seconds", type=int, default=2, help="seconds of a round (2)")
     parser.add_argument(
-        "--growth", default="", help="only: fill a cluster to these numbers of secrets, and measure there"
+        "--growth",
+        nargs="+",
+        type=_dimension,
+        default=[],
+        metavar="DIMENSION=SIZE,…",
+        help=f"only: what size does, in some of {', '.join(DIMENSIONS)}",
+    )
+    parser.add_argument("--flame", default="", metavar="OPERATION", help="only: a flame graph of the leader meanwhile")
+    parser.add_argument("--noisy", action="store_true", help="measure although other programs use the machine")
+    parser.add_argument(
+        "--base-port", type=int, default=BASE_PORT, help=f"the first of 60 loopback ports ({BASE_PORT})"
     )
     parser.add_argument(
         "--stress", nargs="?", const="", help=f"only: hold some of {','.join(ITEMS)} to their bounds, or all"
     )
     parser.add_argument("--name", default="", help="name of the result file")
     return parser.parse_args()
+
+
+def _dimension(text: str) -> tuple[str, list[int]]:
+    name, _, sizes = text.partition("=")
+    if name not in DIMENSIONS:
+        raise argparse.ArgumentTypeError(f"no such dimension: {name}")
+    return name, [int(size) for size in sizes.split(",")]
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _measure_layers(wanted: str) -> list[Figure]:
@@ -71,15 +112,14 @@ def _measure_layers(wanted: str) -> list[Figure]:
     figures = []
     for name in names:
         for figure in LAYERS[name]():
-            print(f"{figure.layer}: {figure.name}: {figure.microseconds:.2f} µs", file=sys.stderr)
+            _say(f"{figure.layer}: {figure.name}: {figure.microseconds:.2f} µs")
             figures.append(figure)
     return figures
 
 
-def _measure_growth(arguments: argparse.Namespace) -> list[Step]:
-    sizes = [int(size) for size in arguments.growth.split(",")]
+def _measure_growth(arguments: argparse.Namespace) -> list[Point]:
     with tempfile.TemporaryDirectory(prefix="conclave-bench-") as folder:
-        return grow(Path(folder), BASE_PORT, sizes, arguments.seconds, lambda text: print(text, file=sys.stderr))
+        return grow(Plan(Path(folder), arguments.base_port, arguments.seconds, _say), dict(arguments.growth))
 
 
 def _measure_stress(arguments: argparse.Namespace, machine: dict[str, Any]) -> int:
@@ -87,38 +127,61 @@ def _measure_stress(arguments: argparse.Namespace, machine: dict[str, Any]) -> i
     unknown = [name for name in names if name not in ITEMS]
     if unknown:
         raise SystemExit(f"no such item: {', '.join(unknown)}; there are {', '.join(ITEMS)}")
-    checks = stress(names, BASE_PORT, lambda text: print(text, file=sys.stderr))
+    checks = stress(names, arguments.base_port, _say)
     print(report.stress_table(checks), end="\n\n")
     name = arguments.name or ("local-stress" if names else "stress")
     print(f"written to {report.save(name, machine, stress=checks)}")
     return 0 if all(check.is_held for check in checks) else 1
 
 
-def _measure_operations(arguments: argparse.Namespace) -> tuple[list[Idle], list[Measured]]:
+def _measure_operations(arguments: argparse.Namespace) -> tuple[list[Idle], list[Measured], list[Happening]]:
     chosen = [operation for operation in OPERATIONS if arguments.operations in operation.name]
+    programs = [CONCLAVE, OPENBAO] if arguments.peer else [CONCLAVE]
     idle: list[Idle] = []
-    measured: list[Measured] = []
-    with tempfile.TemporaryDirectory(prefix="conclave-bench-") as folder:
-        clusters = [Cluster(CONCLAVE, Path(folder) / "ours", base_port=BASE_PORT)]
-        if arguments.peer:
-            clusters.append(Cluster(OPENBAO, Path(folder) / "peer", base_port=PEER_BASE_PORT))
-        try:
-            for cluster in clusters:
-                cluster.start()
-                idle.append(measure_idle(cluster, IDLE_SECONDS))
-            prepared = [(cluster, prepare(cluster)) for cluster in clusters]
-            for operation in chosen:
-                measured += measure(
-                    operation,
-                    prepared,
-                    rounds=arguments.rounds,
-                    seconds=arguments.seconds,
-                    report=lambda text: print(text, file=sys.stderr),
+    measured: dict[str, list[Measured]] = {}
+    events: list[Happening] = []
+    for setting in Setting:
+        here = [operation for operation in chosen if operation.setting is setting]
+        if not here:
+            continue
+        with _clusters(programs, setting, arguments.base_port) as clusters:
+            if setting is Setting.PLAIN:
+                idle = [measure_idle(cluster, IDLE_SECONDS) for cluster in clusters]
+            prepared = [(cluster, prepare(cluster, setting)) for cluster in clusters]
+            for operation in here:
+                measured[operation.name] = measure(
+                    operation, prepared, rounds=arguments.rounds, seconds=arguments.seconds, report=_say
                 )
-        finally:
-            for cluster in clusters:
-                cluster.stop()
-    return idle, measured
+            if setting is Setting.PLAIN and not arguments.operations:
+                events = fail_over(clusters, arguments.rounds, _say)
+    return idle, [each for operation in chosen for each in measured[operation.name]], events
+
+
+@contextlib.contextmanager
+def _clusters(programs: Sequence[Program], setting: Setting, base_port: int) -> Iterator[list[Cluster]]:
+    """Yield a running cluster of each program."""
+    with tempfile.TemporaryDirectory(prefix="conclave-bench-") as folder, contextlib.ExitStack() as running:
+        ports = (base_port, base_port + PEER_PORTS_LATER)
+        yield [
+            running.enter_context(
+                Cluster(program, Path(folder) / program.name, base_port=port, has_tls=setting is Setting.TLS)
+            )
+            for program, port in zip(programs, ports, strict=False)
+        ]
+
+
+def _flame(arguments: argparse.Namespace) -> int:
+    operation = next((each for each in OPERATIONS if arguments.flame in each.name), None)
+    if operation is None:
+        raise SystemExit(f"no such operation: {arguments.flame}")
+    with _clusters([CONCLAVE], operation.setting, arguments.base_port) as clusters:
+        prepared = [(cluster, prepare(cluster, operation.setting)) for cluster in clusters]
+        play: Callable[[], object] = lambda: measure(  # noqa: E731  # named where it is used
+            operation, prepared, rounds=1, seconds=arguments.seconds, report=_say
+        )
+        file = record(operation, clusters[0], play, arguments.seconds)
+    print(f"written to {file}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""What size does: the same operations on a cluster that holds more and more secrets.
+"""What size does: the same few operations with more and more of one thing.
 
-`python -m bench --growth 1000,100000` fills a cluster step by step and measures reads and writes after each: a design whose
-reads walk what is there, or whose memory holds it, shows here and nowhere else. The secrets are written by `wrk`, each once.
+`python -m bench --growth secrets=1000,100000 connections=1,1024 nodes=1,3,5` plays each dimension on clusters of its own. A
+design whose reads walk what is there, or whose memory holds it, shows here and nowhere else.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -11,72 +12,153 @@ from typing import Final
 from msgspec import Struct
 
 from bench import load
-from bench.load import Target
+from bench.events import unseal_with_leases
+from bench.load import Target, Way
 from bench.nodes import CONCLAVE, Cluster
+from bench.preparing import VALUE, WRITE_BODY, enable, fill
 
-FILL_CONNECTIONS: Final = 128
-FILL_SECONDS: Final = 5
-FILL_FIRST: Final = 500
-FILL_SHARE: Final = 0.7
-"""How much of what a round of filling has written the next one is given to write, so that it gets round."""
-READ_CONNECTIONS: Final = 16
-_BODY: Final = '{"data":{"password":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx","username":"bench"}}'
+CONNECTIONS: Final = 16
+PLACE: Final = "grown"
 
 
-class Step(Struct, frozen=True):
-    """What a cluster of so many secrets does; sizes are of one node."""
+class Point(Struct, frozen=True):
+    """What was measured with so much of a dimension; the figures by their names, which tell their units."""
 
-    secrets: int
-    read_p50_ms: float
-    read_rate: float
-    write_p50_ms: float
-    resident_bytes: int
-    disk_bytes: int
+    dimension: str
+    size: int
+    figures: dict[str, float]
 
 
-def grow(folder: Path, base_port: int, sizes: Sequence[int], seconds: int, say: Callable[[str], None]) -> list[Step]:
-    """Fill a cluster of three nodes up to each of `sizes` and measure there."""
-    steps = []
-    with Cluster(CONCLAVE, folder, base_port=base_port) as cluster:
-        cluster.request("POST", "sys/mounts/secret", {"type": "kv-v2"})
-        cluster.wait("the mount", lambda: _writes(cluster, "ready"))
+class Plan(Struct, frozen=True):
+    """Where and how long to measure."""
+
+    folder: Path
+    base_port: int
+    seconds: int
+    say: Callable[[str], None]
+
+    def cluster(self, name: str, size: int = 3) -> Cluster:
+        """Return a cluster that is not started, in a folder of its own."""
+        return Cluster(CONCLAVE, self.folder / name, base_port=self.base_port, size=size)
+
+    def done(self, dimension: str, size: int, figures: dict[str, float]) -> Point:
+        """Return a point, and tell of it."""
+        self.say(f"{size:,} {dimension}: " + ", ".join(f"{name} {value:,.2f}" for name, value in figures.items()))
+        return Point(dimension, size, figures)
+
+
+def _secrets(plan: Plan, sizes: Sequence[int]) -> list[Point]:
+    """More and more secrets in one directory; also what they take, and what a snapshot of them does."""
+    points = []
+    with plan.cluster("secrets") as cluster:
+        enable(cluster)
         held = 0
-        for size in sorted(sizes):
-            held = _fill(cluster, held, size)
-            steps.append(_measure(cluster, held, seconds))
-            say(f"{held:,} secrets: read p50 {steps[-1].read_p50_ms:.2f} ms, write p50 {steps[-1].write_p50_ms:.2f} ms")
-    return steps
+        for size in sizes:
+            fill(cluster, PLACE, size, held=held)
+            held = size
+            figures = _reads_and_writes(cluster, plan.seconds, held)
+            leader = cluster.leader
+            figures["memory, MB"] = leader.usage().resident_bytes / 1e6
+            disk = sum(file.stat().st_blocks * 512 for file in leader.data.rglob("*") if file.is_file())
+            figures["disk, MB"] = disk / 1e6
+            began = time.monotonic()
+            saved = leader.request("GET", "sys/storage/raft/snapshot", token=cluster.root_token, seconds_max=300)
+            figures["snapshot, s"] = time.monotonic() - began
+            figures["snapshot, MB"] = len(saved.body) / 1e6
+            points.append(plan.done("secrets", size, figures))
+    return points
 
 
-def _writes(cluster: Cluster, name: str) -> bool:
-    answer = cluster.leader.request("POST", f"secret/data/{name}", {"data": {"k": "v"}}, token=cluster.root_token)
-    return answer.status < 400
-
-
-def _fill(cluster: Cluster, held: int, size: int) -> int:
-    """Write secrets that are not there yet until about `size` are; return how many are."""
-    chunk = FILL_FIRST
-    while held < size:
-        chunk = min(chunk, load.PREPARED_REQUESTS_MAX, size - held)
-        done = load.run(
-            cluster.leader.address,
-            Target("POST", "secret/data/grown/{n}", _BODY, count=chunk, first=held),
-            connections=FILL_CONNECTIONS,
-            seconds=FILL_SECONDS,
-            token=cluster.root_token,
-        )
-        if done.requests >= chunk + FILL_CONNECTIONS:  # it went round, and further than what its end has cut off
-            held += chunk
-        chunk = max(1, int(done.requests * FILL_SHARE))
-    return held
-
-
-def _measure(cluster: Cluster, held: int, seconds: int) -> Step:
-    leader = cluster.leader
+def _reads_and_writes(cluster: Cluster, seconds: int, held: int) -> dict[str, float]:
+    """Read the secrets that were written last, sixteen at a time, and write them, one at a time."""
+    leader, token = cluster.leader, cluster.root_token
     count = min(held, load.PREPARED_REQUESTS_MAX)
-    known = Target("GET", "secret/data/grown/{n}", count=count, first=held - count)
-    read = load.run(leader.address, known, connections=READ_CONNECTIONS, seconds=seconds, token=cluster.root_token)
-    written = Target("POST", "secret/data/grown/{n}", _BODY, count=count, first=held - count)
-    write = load.run(leader.address, written, connections=1, seconds=seconds, token=cluster.root_token)
-    disk = sum(file.stat().st_blocks * 512 for file in leader.data.rglob("*") if file.is_file())
-    return Step(held, read.p50_ms, read.rate, write.p50_ms, leader.usage().resident_bytes, disk)
+    path = f"secret/data/{PLACE}/{{n}}"
+    known = Target("GET", path, count=count, first=held - count)
+    written = Target("POST", path, WRITE_BODY, count=count, first=held - count)
+    read = load.run(leader.address, [known], Way(CONNECTIONS, seconds), token=token)
+    write = load.run(leader.address, [written], Way(1, seconds), token=token)
+    return {"read p50, ms": read.p50_ms, "reads/s": read.rate, "write p50, ms": write.p50_ms}
+
+
+def _values(plan: Plan, sizes: Sequence[int]) -> list[Point]:
+    """Larger and larger values."""
+    points = []
+    with plan.cluster("values") as cluster:
+        enable(cluster)
+        for size in sizes:
+            body = f'{{"data":{{"k":"{"x" * size}"}}}}'
+            way = Way(CONNECTIONS, plan.seconds)
+            address, token = cluster.leader.address, cluster.root_token
+            write = load.run(address, [Target("POST", f"secret/data/v{size}/{{n}}", body, 100)], way, token=token)
+            read = load.run(address, [Target("GET", f"secret/data/v{size}/{{n}}", "", 100)], way, token=token)
+            points.append(plan.done("bytes a value", size, _two(read, write)))
+    return points
+
+
+def _connections(plan: Plan, sizes: Sequence[int]) -> list[Point]:
+    """More and more connections at once."""
+    with plan.cluster("connections") as cluster:
+        enable(cluster)
+        fill(cluster, PLACE, 1000)
+        return [plan.done("connections", size, _two(*_read_and_write(cluster, size, plan.seconds))) for size in sizes]
+
+
+def _nodes(plan: Plan, sizes: Sequence[int]) -> list[Point]:
+    """Clusters of more and more nodes, all on this machine."""
+    points = []
+    for size in sizes:
+        with plan.cluster(f"nodes-{size}", size) as cluster:
+            enable(cluster)
+            fill(cluster, PLACE, 1000)
+            points.append(plan.done("nodes", size, _two(*_read_and_write(cluster, CONNECTIONS, plan.seconds))))
+    return points
+
+
+def _read_and_write(cluster: Cluster, connections: int, seconds: int) -> tuple[load.Load, load.Load]:
+    address, token, way = cluster.leader.address, cluster.root_token, Way(connections, seconds)
+    read = load.run(address, [Target("GET", f"secret/data/{PLACE}/{{n}}", count=1000)], way, token=token)
+    body = f'{{"data":{{"k":"{VALUE}"}}}}'
+    write = load.run(address, [Target("POST", "secret/data/w/{n}", body, 1000)], way, token=token)
+    return read, write
+
+
+def _two(read: load.Load, write: load.Load) -> dict[str, float]:
+    return {
+        "reads/s": read.rate,
+        "read p50, ms": read.p50_ms,
+        "read p99, ms": read.p99_ms,
+        "writes/s": write.rate,
+        "write p50, ms": write.p50_ms,
+        "write p99, ms": write.p99_ms,
+    }
+
+
+def _leases(plan: Plan, sizes: Sequence[int]) -> list[Point]:
+    """More and more leases on one node that is unsealed again."""
+    points = []
+    with plan.cluster("leases", 1) as cluster:
+        held = 0
+        for size in sizes:
+            seconds = unseal_with_leases(cluster, held, size)
+            held = size
+            memory = cluster.nodes[0].usage().resident_bytes / 1e6
+            points.append(plan.done("leases", size, {"unseal, s": seconds, "memory, MB": memory}))
+    return points
+
+
+DIMENSIONS: Final = {
+    "secrets": _secrets,
+    "values": _values,
+    "connections": _connections,
+    "nodes": _nodes,
+    "leases": _leases,
+}
+
+
+def grow(plan: Plan, wanted: dict[str, Sequence[int]]) -> list[Point]:
+    """Measure each wanted dimension at its sizes, from the smallest on."""
+    points: list[Point] = []
+    for dimension, sizes in wanted.items():
+        points += DIMENSIONS[dimension](plan, sorted(sizes))
+    return points

@@ -15,9 +15,15 @@ from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
+from uvicorn.config import Config
 
+from conclave.api.app import new_app
+from conclave.api.handler import Handler
+from conclave.api.protocol import FastLaneProtocol, Shared
 from conclave.core.acl import Acl
-from conclave.core.contract import Operation
+from conclave.core.contract import Operation, Request, Response
+from conclave.core.metrics import Metrics
+from conclave.core.outcomes import Outcome
 from conclave.core.policies import parse_policy
 from conclave.storage.barrier import Barrier
 from conclave.storage.file_log import FileLog
@@ -28,11 +34,15 @@ from conclave.storage.transaction import Transaction
 from conclave.storage.tree import Directory
 from conclave.storage.writeset import WriteSet
 from tests.cluster.cluster_of_nodes import Cluster, Member
+from tests.cluster.raft.harness import Cluster as Cores
+from tests.fakes import started_vault
 
 REPETITIONS: Final = 7
 SECONDS_OF_A_REPETITION: Final = 0.15
 LOCATION: Final = bytes(32)
 ROOT: Final = bytes(16)
+ENTRIES_OF_A_CORE: Final = 10_000
+"""A core's log is compacted when it has grown by so much."""
 
 
 class Figure(Struct, frozen=True):
@@ -226,11 +236,115 @@ async def _commit_for(leader: Member, concurrent: int, seconds: float) -> float:
     return elapsed / sum(counts) * 1e6
 
 
+def raft() -> Iterator[Figure]:
+    """Steps of the core: three of them, proposals committed and applied everywhere, disks and network left out."""
+    for batch in (1, 64):
+        group = Cores()
+        group.elect(1)
+        payloads = [random.randbytes(300) for _ in range(batch)]
+
+        def commit(group: Cores = group, payloads: list[bytes] = payloads) -> None:
+            group.members[1].raft.propose(payloads)
+            group.settle()
+            if group.members[1].storage.last_index() > ENTRIES_OF_A_CORE:
+                for member in group.members.values():
+                    member.applied.clear()
+                    member.storage.compact(member.raft.applied_index)
+
+        yield _measure("raft", f"propose to applied on three cores, {batch} at a time, each", commit, operations=batch)
+
+
+def http() -> Iterator[Figure]:
+    """A request's bytes in, an answer's bytes out, with nothing but an echo behind."""
+    read = _request_bytes("GET", "secret/data/bench")
+    write = _request_bytes("PUT", "secret/data/bench", b'{"data":{"password":"%b"}}' % (b"x" * 100))
+    with _connection(_Echo()) as protocol:
+        yield _measure("http", "parse a read, answer 100 B", lambda: protocol.data_received(read))
+        yield _measure("http", "parse a write of 100 B, answer", lambda: protocol.data_received(write))
+
+
+def vault() -> Iterator[Figure]:
+    """Whole requests from bytes to bytes: token, policies, engine and barrier; one node, no sockets, no disk."""
+    loop = asyncio.new_event_loop()
+    serving = started_vault()
+    fake = loop.run_until_complete(serving.__aenter__())
+
+    def ask(path: str, fields: object) -> None:
+        loop.run_until_complete(fake.write(path, fields))
+
+    ask("secret/data/bench", {"data": {"password": "x" * 100}})
+    loop.run_until_complete(fake.mount("transit/", "transit"))
+    ask("transit/keys/bench", {})
+    requests = {
+        "token lookup-self": _request_bytes("GET", "auth/token/lookup-self", token=fake.root),
+        "kv-v2 read": _request_bytes("GET", "secret/data/bench", token=fake.root),
+        "transit encrypt": _request_bytes("PUT", "transit/encrypt/bench", b'{"plaintext":"aGVsbG8="}', token=fake.root),
+    }
+    with _connection(fake.vault) as protocol:
+        for name, request in requests.items():
+            yield _measure("vault", name, lambda r=request: protocol.data_received(r))  # type: ignore[misc]
+    loop.run_until_complete(serving.__aexit__(None, None, None))
+    loop.close()
+
+
+class _Echo:
+    """Answers everything at once."""
+
+    _data: Final = {"password": "x" * 100}
+
+    def handle(self, request: Request, done: Callable[[Outcome], None], /) -> None:
+        del request
+        done(Response(self._data))
+
+
+class _Wire(asyncio.Transport):
+    """A connection whose other end takes everything."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Take what was answered."""
+        assert bytes(data).startswith(b"HTTP/1.1 2"), bytes(data)
+
+    def is_closing(self) -> bool:
+        """Tell that it is open."""
+        return False
+
+    def pause_reading(self) -> None:
+        """Nothing to do: what is read is handed over by hand."""
+
+    def resume_reading(self) -> None:
+        """See `pause_reading`."""
+
+
+@contextmanager
+def _connection(handler: Handler) -> Iterator[FastLaneProtocol]:
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        shared = Shared(handler, Metrics())
+        config = Config(new_app(shared), lifespan="off", log_config=None)
+        shared.set_date(b"Thu, 01 Jan 1970 00:00:00 GMT")
+        protocol = FastLaneProtocol(config, shared)
+        protocol.connection_made(_Wire())
+        yield protocol
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+def _request_bytes(method: str, path: str, body: bytes = b"", *, token: str = "") -> bytes:
+    head = f"{method} /v1/{path} HTTP/1.1\r\nHost: 127.0.0.1:8200\r\nX-Vault-Token: {token}\r\n"
+    length = f"Content-Length: {len(body)}\r\n" if body else ""
+    return f"{head}{length}\r\n".encode() + body
+
+
 LAYERS: Final[dict[str, Callable[[], Iterator[Figure]]]] = {
     "barrier": barrier,
     "tree": tree,
     "log": log,
     "overlay": overlay,
     "policy": policy,
+    "raft": raft,
     "commit": commit,
+    "http": http,
+    "vault": vault,
 }

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,19 +18,30 @@ from msgspec import Struct
 
 PREPARED_REQUESTS_MAX: Final = 10_000
 _SCRIPT: Final = """\
-local requests, next_request = {{}}, 0
-function init(args)
-  local headers = {{ ["X-Vault-Token"] = "{token}", ["Content-Type"] = "application/json" }}
-  for i = 1, {count} do
-    local path = string.gsub("/v1/{path}", "{{n}}", tostring({first} + i - 1))
-    requests[i] = wrk.format("{method}", path, headers, {body})
+local kinds, order, step, tokens = {{}}, {{}}, 0, {{}}
+local headers = {{ ["X-Vault-Token"] = "{token}", ["Content-Type"] = "application/json" {more_headers} }}
+local function add(method, path, body, count, first, weight)
+  local made = {{}}
+  for i = 1, count do
+    made[i] = wrk.format(method, string.gsub("/v1/" .. path, "{{n}}", tostring(first + i - 1)), headers, body)
   end
-  next_request = math.random({count})
+  kinds[#kinds + 1] = {{ made = made, at = math.random(count) }}
+  for _ = 1, weight do order[#order + 1] = #kinds end
+end
+function init(args)
+{targets}
+  step = math.random(#order)
 end
 function request()
-  next_request = next_request % {count} + 1
-  return requests[next_request]
+  if #tokens > 0 then
+    return wrk.format("POST", "/v1/auth/token/revoke-self", {{ ["X-Vault-Token"] = table.remove(tokens) }})
+  end
+  step = step % #order + 1
+  local kind = kinds[order[step]]
+  kind.at = kind.at % #kind.made + 1
+  return kind.made[kind.at]
 end
+{response}
 function done(summary, latency, requests)
   local errors = summary.errors
   io.write(string.format(
@@ -40,6 +51,13 @@ function done(summary, latency, requests)
     latency:percentile(50), latency:percentile(90), latency:percentile(99), latency:percentile(99.9)))
 end
 """
+_TAKE_TOKENS: Final = """\
+function response(status, headers, body)
+  local token = string.match(body, '"client_token":"([^"]+)"')
+  if token then tokens[#tokens + 1] = token end
+end
+"""
+_CLOSE: Final = ', ["Connection"] = "close"'
 
 
 class LoadFailed(Exception):
@@ -52,6 +70,7 @@ class Target(Struct, frozen=True):
     Attributes:
         path: below /v1/; "{n}" stands for a number from `first` to `first + count - 1`.
         body: the JSON text of a write; empty for none.
+        weight: how many of a round of requests, where several targets are asked in turns.
     """
 
     method: str
@@ -59,6 +78,7 @@ class Target(Struct, frozen=True):
     body: str = ""
     count: int = 1
     first: int = 0
+    weight: int = 1
 
 
 class Load(Struct, frozen=True):
@@ -77,12 +97,26 @@ class Load(Struct, frozen=True):
         return self.requests / self.seconds
 
 
+class Way(Struct, frozen=True):
+    """How it is asked.
+
+    Attributes:
+        keeps_alive: False opens a connection for each request.
+        revokes: every token that an answer hands out revokes itself with a later request.
+    """
+
+    connections: int
+    seconds: int
+    keeps_alive: bool = True
+    revokes: bool = False
+
+
 class Running:
     """Load that is being made; `end` says what came of it."""
 
-    def __init__(self, process: subprocess.Popen[str], target: Target) -> None:
+    def __init__(self, process: subprocess.Popen[str], what: str) -> None:
         self._process = process
-        self._target = target
+        self._what = what
 
     def end(self, seconds_max: float = 30) -> Load:
         """Stop the load, unless it has stopped by itself, and return what came of it.
@@ -103,7 +137,7 @@ class Running:
         out, errors = self._process.communicate(timeout=seconds_max)
         if self._process.returncode != 0:
             raise LoadFailed(f"wrk: {errors or out}")
-        return _understood(out, self._target)
+        return _understood(out, self._what)
 
     def kill(self) -> None:
         """End the load at once; it says nothing."""
@@ -113,52 +147,48 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(address: str, target: Target, *, connections: int, seconds: int, token: str) -> Iterator[Running]:
-    """Load one node in the background, for so long at most.
+def running(address: str, targets: Sequence[Target], way: Way, *, token: str) -> Iterator[Running]:
+    """Load one node in the background, for as long as `way` says at most.
 
     Raises:
         LoadFailed: wrk is not installed.
     """
     if shutil.which("wrk") is None:
         raise LoadFailed("wrk is not installed: scripts/bench installs it")
-    count = min(target.count, PREPARED_REQUESTS_MAX)
-    body = json.dumps(target.body) if target.body else "nil"
-    script = _SCRIPT.format(
-        token=token, path=target.path, method=target.method, body=body, count=count, first=target.first
-    )
     with tempfile.TemporaryDirectory(prefix="conclave-bench-") as folder:
         file = Path(folder) / "load.lua"
-        file.write_text(script)
+        file.write_text(_script(targets, way, token))
         process = subprocess.Popen(
-            ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(file), address],
+            ["wrk", "-t1", f"-c{way.connections}", f"-d{way.seconds}s", "--timeout", "20s", "-s", str(file), address],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        load = Running(process, target)
+        load = Running(process, f"{targets[0].method} {targets[0].path}")
         try:
             yield load
         finally:
             load.kill()
 
 
-def run(address: str, target: Target, *, connections: int, seconds: int, token: str) -> Load:
+def run(address: str, targets: Sequence[Target], way: Way, *, token: str) -> Load:
     """Load one node and return what came of it.
 
     Raises:
         LoadFailed: wrk is not installed, or an answer was no success.
     """
-    with running(address, target, connections=connections, seconds=seconds, token=token) as load:
-        return load.wait(seconds + 30)
+    with running(address, targets, way, token=token) as load:
+        return load.wait(way.seconds + 60)
 
 
-def _understood(out: str, target: Target) -> Load:
+def _understood(out: str, what: str) -> Load:
     figures = json.loads(out.splitlines()[-1])
     if figures["bad_status"] or figures["failed"]:
         raise LoadFailed(
-            f"{target.method} {target.path}: {figures['bad_status']} refused, {figures['failed']} failed "
-            f"of {figures['requests']}"
+            f"{what}: {figures['bad_status']} refused, {figures['failed']} failed of {figures['requests']}"
         )
+    if not figures["requests"]:
+        raise LoadFailed(f"{what}: nothing was answered")
     return Load(
         requests=figures["requests"],
         seconds=figures["seconds"],
@@ -166,4 +196,19 @@ def _understood(out: str, target: Target) -> Load:
         p90_ms=figures["p90"] / 1000,
         p99_ms=figures["p99"] / 1000,
         p999_ms=figures["p999"] / 1000,
+    )
+
+
+def _script(targets: Sequence[Target], way: Way, token: str) -> str:
+    lines = [
+        f"  add({json.dumps(target.method)}, {json.dumps(target.path)}, "
+        f"{json.dumps(target.body) if target.body else 'nil'}, "
+        f"{min(target.count, PREPARED_REQUESTS_MAX)}, {target.first}, {target.weight})"
+        for target in targets
+    ]
+    return _SCRIPT.format(
+        token=token,
+        more_headers="" if way.keeps_alive else _CLOSE,
+        targets="\n".join(lines),
+        response=_TAKE_TOKENS if way.revokes else "",
     )

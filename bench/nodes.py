@@ -1,17 +1,21 @@
 """Clusters of real server processes, ours or a real OpenBao, from the same configuration files.
 
 A `Cluster` starts its nodes on loopback ports, initialises, joins and unseals them over HTTP, and ends what it started.
-What it tells of its processes (`usage`) comes from /proc: CPU seconds, bytes written to disk, resident memory.
+What it tells of its processes (`usage`) comes from /proc: CPU seconds, bytes written to disk, resident memory. With TLS its
+API has a certificate that was made for it, and its cluster finds it by that.
 
     with Cluster(CONCLAVE, folder, base_port=23000) as cluster:
         cluster.request("GET", "sys/health")
 """
 
 import contextlib
+import datetime as dt
 import http.client
+import ipaddress
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -20,6 +24,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec import Struct
 
 START_SECONDS_MAX: Final = 60.0
@@ -27,10 +34,11 @@ POLL_SECONDS: Final = 0.02
 REQUEST_SECONDS_MAX: Final = 30.0
 PORTS_OF_A_NODE: Final = 2
 _CONFIG: Final = """\
-api_addr     = "http://127.0.0.1:{api}"
+api_addr     = "{scheme}://127.0.0.1:{api}"
 cluster_addr = "https://127.0.0.1:{cluster}"
 disable_mlock = true
-{extra}
+unsafe_allow_api_audit_creation = true
+
 storage "raft" {{
   path    = "{data}"
   node_id = "node-{number}"
@@ -39,9 +47,11 @@ storage "raft" {{
 listener "tcp" {{
   address         = "127.0.0.1:{api}"
   cluster_address = "127.0.0.1:{cluster}"
-  tls_disable     = true
+  {tls}
 }}
 """
+_NO_TLS: Final = "tls_disable = true"
+_TLS: Final = 'tls_cert_file = "{folder}/certificate.pem"\n  tls_key_file = "{folder}/key.pem"'
 
 
 class Program(Struct, frozen=True):
@@ -86,8 +96,9 @@ class Answer(Struct, frozen=True):
 class NodeProcess:
     """One server process and where it listens."""
 
-    def __init__(self, program: Program, folder: Path, number: int, base_port: int, extra: str = "") -> None:
+    def __init__(self, program: Program, folder: Path, number: int, base_port: int, *, has_tls: bool = False) -> None:
         self.program = program
+        self.certificate = folder / "certificate.pem" if has_tls else None
         self.number = number
         self.api_port = base_port + PORTS_OF_A_NODE * number
         self.cluster_port = self.api_port + 1
@@ -98,13 +109,20 @@ class NodeProcess:
         self.data.mkdir(parents=True, mode=0o700, exist_ok=True)
         self.config = self.folder / "server.hcl"
         self.config.write_text(
-            _CONFIG.format(api=self.api_port, cluster=self.cluster_port, data=self.data, number=number, extra=extra)
+            _CONFIG.format(
+                scheme="https" if has_tls else "http",
+                api=self.api_port,
+                cluster=self.cluster_port,
+                data=self.data,
+                number=number,
+                tls=_TLS.format(folder=folder) if has_tls else _NO_TLS,
+            )
         )
 
     @property
     def address(self) -> str:
         """Its API address."""
-        return f"http://127.0.0.1:{self.api_port}"
+        return f"{'https' if self.certificate else 'http'}://127.0.0.1:{self.api_port}"
 
     @property
     def is_running(self) -> bool:
@@ -161,7 +179,7 @@ class NodeProcess:
         Raises:
             OSError: the node cannot be reached, or does not answer in time.
         """
-        connection = http.client.HTTPConnection("127.0.0.1", self.api_port, timeout=seconds_max)
+        connection = self._connection(seconds_max)
         try:
             sent = dict(headers or {})
             if token:
@@ -175,6 +193,12 @@ class NodeProcess:
         finally:
             connection.close()
 
+    def _connection(self, seconds_max: float) -> http.client.HTTPConnection:
+        if self.certificate is None:
+            return http.client.HTTPConnection("127.0.0.1", self.api_port, timeout=seconds_max)
+        trusting = ssl.create_default_context(cafile=str(self.certificate))
+        return http.client.HTTPSConnection("127.0.0.1", self.api_port, timeout=seconds_max, context=trusting)
+
     def usage(self) -> Usage:
         """Return what the process has used so far."""
         assert self.process is not None, "start() comes first"
@@ -186,6 +210,30 @@ class NodeProcess:
         return Usage(ticks / os.sysconf("SC_CLK_TCK"), int(io["write_bytes"]), pages * os.sysconf("SC_PAGE_SIZE"))
 
 
+def _make_certificate(folder: Path) -> None:
+    """Write a certificate for the loopback address, which vouches for itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "bench")])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "certificate.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+
+
 class Cluster:
     """Nodes that form one cluster.
 
@@ -194,12 +242,15 @@ class Cluster:
         folder: for configuration, data and logs.
         base_port: the first of the ports that are used, two for each node.
         size: how many nodes.
-        extra: more lines of configuration.
+        has_tls: its API is behind TLS.
     """
 
-    def __init__(self, program: Program, folder: Path, *, base_port: int, size: int = 3, extra: str = "") -> None:
+    def __init__(self, program: Program, folder: Path, *, base_port: int, size: int = 3, has_tls: bool = False) -> None:
         self.program = program
-        self.nodes = [NodeProcess(program, folder, number, base_port, extra) for number in range(size)]
+        self.folder = folder
+        if has_tls:
+            _make_certificate(folder)
+        self.nodes = [NodeProcess(program, folder, number, base_port, has_tls=has_tls) for number in range(size)]
         self.unseal_key = ""
         self.root_token = ""
 
@@ -230,7 +281,10 @@ class Cluster:
         self.unseal(first)
         self.wait("a leader", lambda: self.health(first) == 200)
         for node in self.nodes[1:]:
-            answer = node.request("PUT", "sys/storage/raft/join", {"leader_api_addr": first.address})
+            target = {"leader_api_addr": first.address}
+            if first.certificate is not None:
+                target["leader_ca_cert"] = first.certificate.read_text()
+            answer = node.request("PUT", "sys/storage/raft/join", target)
             if answer.status != 200:
                 raise NotReady(f"node {node.number} cannot join: {answer.body!r}")
             self.unseal(node)

@@ -4,70 +4,105 @@ Each operation is played for a few seconds on three real processes, after a warm
 two take turns, so that a noisy moment of the machine hits both. A figure is the median of the rounds.
 """
 
-import json
+import contextlib
 import statistics
+import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Sequence
+from enum import Enum
+from typing import Final
 
+import msgspec
 from msgspec import Struct
 
 from bench import load
-from bench.load import Load, Target
+from bench.load import Load, Target, Way
 from bench.nodes import Cluster, NodeProcess
+from bench.preparing import APPROLE, FEW, MANY, TEN, TEN_THOUSAND, USERPASS, WRITE_BODY, Prepared, Setting
 
 WARM_UP_SECONDS: Final = 1
-SECRETS: Final = 1000
-VALUE: Final = "x" * 100
-_WRITE: Final = json.dumps({"data": {"password": VALUE, "username": "bench"}})
+LEAD_SECONDS: Final = 0.5
+"""What is done beside an operation begins so much earlier."""
+
+
+class Beside(Enum):
+    """What else the cluster is made to do meanwhile; what that costs cannot be told from what the operation costs."""
+
+    NOTHING = "nothing"
+    WRITES = "writes"
+    SNAPSHOTS = "snapshots"
 
 
 class Operation(Struct, frozen=True):
     """One thing that clients do.
 
     Attributes:
+        targets: asked in turns.
         on_standby: whether a standby is asked.
-        path: of the token or role that the preparation made: "{token}" is replaced by what it returned.
+        asks_as: whose token: root, one with a policy, or none.
     """
 
     name: str
-    target: Target
-    connections: int
+    targets: tuple[Target, ...]
+    connections: int = 16
     on_standby: bool = False
-    asks_as: str = "root"  # which of the prepared tokens: root, one with a policy, or none
+    asks_as: str = "root"
+    keeps_alive: bool = True
+    revokes: bool = False
+    setting: Setting = Setting.PLAIN
+    beside: Beside = Beside.NOTHING
+
+
+_READ: Final = (Target("GET", "secret/data/few/{n}", count=FEW),)
+_READ_MANY: Final = (Target("GET", "secret/data/many/{n}", count=MANY),)
+_ENCRYPT: Final = Target("PUT", "transit/encrypt/bench", '{"plaintext":"aGVsbG8="}')
+_SIGN: Final = Target("PUT", "transit/sign/signer", '{"input":"aGVsbG8="}')
+_NEW_TOKEN: Final = Target("PUT", "auth/token/create", '{"ttl":"1h","policies":["bench"]}')
+
+
+def _write(place: str) -> tuple[Target, ...]:
+    return (Target("PUT", f"secret/data/{place}/{{n}}", WRITE_BODY, count=1000),)
 
 
 OPERATIONS: Final = (
-    Operation("health", Target("GET", "sys/health"), 16),
-    Operation("token lookup-self", Target("GET", "auth/token/lookup-self"), 16, asks_as="service"),
-    Operation("kv-v2 read, leader", Target("GET", "secret/data/bench/{n}", count=SECRETS), 16, asks_as="service"),
+    Operation("health", (Target("GET", "sys/health"),)),
+    Operation("token lookup-self", (Target("GET", "auth/token/lookup-self"),), asks_as="service"),
+    Operation("kv-v2 read, leader", _READ, asks_as="service"),
+    Operation("kv-v2 read, standby", _READ, asks_as="service", on_standby=True),
+    Operation("kv-v2 read, 100,000 secrets", _READ_MANY, asks_as="service", setting=Setting.STOCKED),
+    Operation("kv-v2 read, 1 KiB", (Target("GET", "secret/data/sized/1024"),), asks_as="service"),
+    Operation("kv-v2 read, 64 KiB", (Target("GET", "secret/data/sized/65536"),), asks_as="service"),
+    Operation("kv-v2 read, a connection each", _READ, asks_as="service", keeps_alive=False),
+    Operation("kv-v2 read, TLS", _READ, asks_as="service", setting=Setting.TLS),
+    Operation("kv-v2 read, audited", _READ, asks_as="service", setting=Setting.AUDIT),
+    Operation("kv-v2 read beside 64 writers", _READ, asks_as="service", beside=Beside.WRITES),
     Operation(
-        "kv-v2 read, standby",
-        Target("GET", "secret/data/bench/{n}", count=SECRETS),
-        16,
-        on_standby=True,
+        "kv-v2 read beside snapshots", _READ_MANY, asks_as="service", setting=Setting.STOCKED, beside=Beside.SNAPSHOTS
+    ),
+    Operation("kv-v2 write, 1 connection", _write("w1"), 1),
+    Operation("kv-v2 write, 16 connections", _write("w16")),
+    Operation("kv-v2 write, 64 connections", _write("w64"), 64),
+    Operation("kv-v2 write, 256 connections", _write("w256"), 256),
+    Operation("kv-v2 write through a standby", _write("ws"), on_standby=True),
+    Operation("kv-v2 write, TLS", _write("wt"), setting=Setting.TLS),
+    Operation("kv-v2 write, audited", _write("wa"), setting=Setting.AUDIT),
+    Operation(
+        "kv-v2, nine reads and a write",
+        (Target("GET", "secret/data/few/{n}", count=FEW, weight=9), *_write("few")),
         asks_as="service",
     ),
-    Operation("kv-v2 write, 1 connection", Target("PUT", "secret/data/w1/{n}", _WRITE, count=SECRETS), 1),
-    Operation("kv-v2 write, 16 connections", Target("PUT", "secret/data/w16/{n}", _WRITE, count=SECRETS), 16),
-    Operation("kv-v2 write, 64 connections", Target("PUT", "secret/data/w64/{n}", _WRITE, count=SECRETS), 64),
-    Operation("kv-v2 write, 256 connections", Target("PUT", "secret/data/w256/{n}", _WRITE, count=SECRETS), 256),
+    Operation("list 10 names", (Target("GET", f"secret/metadata/{TEN}?list=true"),), 4),
+    Operation("list 1000 names", (Target("GET", "secret/metadata/few?list=true"),), 4),
     Operation(
-        "kv-v2 write through a standby", Target("PUT", "secret/data/ws/{n}", _WRITE, count=SECRETS), 16, on_standby=True
+        "list 10,000 names", (Target("GET", f"secret/metadata/{TEN_THOUSAND}?list=true"),), 4, setting=Setting.STOCKED
     ),
-    Operation("token create", Target("PUT", "auth/token/create", '{"ttl":"1h","policies":["bench"]}'), 16),
-    Operation("approle login", Target("PUT", "auth/approle/login", "{approle}"), 16, asks_as=""),
-    Operation("transit encrypt", Target("PUT", "transit/encrypt/bench", '{"plaintext":"aGVsbG8="}'), 16),
-    Operation("transit sign", Target("PUT", "transit/sign/signer", '{"input":"aGVsbG8="}'), 16),
-    Operation("list 1000 names", Target("GET", "secret/metadata/bench?list=true"), 4),
+    Operation("token create", (_NEW_TOKEN,)),
+    Operation("token create, then revoke", (_NEW_TOKEN,), revokes=True),
+    Operation("approle login", (Target("PUT", "auth/approle/login", APPROLE),), asks_as=""),
+    Operation("userpass login", (Target("PUT", "auth/userpass/login/bench", USERPASS),), 4, asks_as=""),
+    Operation("transit encrypt", (_ENCRYPT,)),
+    Operation("transit sign", (_SIGN,)),
 )
-
-
-class Prepared(Struct, frozen=True):
-    """What a cluster was prepared with."""
-
-    tokens: dict[str, str]
-    approle: str
 
 
 class Measured(Struct, frozen=True):
@@ -81,8 +116,8 @@ class Measured(Struct, frozen=True):
     p90_ms: float
     p99_ms: float
     p999_ms: float
-    cpu_microseconds: float  # of all nodes together, a request
-    written_bytes: float  # of all nodes together, a request
+    cpu_microseconds: float | None  # of all nodes together, a request; None beside something else
+    written_bytes: float | None  # likewise
 
 
 class Idle(Struct, frozen=True):
@@ -108,37 +143,6 @@ def measure_idle(cluster: Cluster, seconds: float) -> Idle:
     )
 
 
-def prepare(cluster: Cluster) -> Prepared:
-    """Give a cluster what the operations need."""
-    cluster.request("POST", "sys/mounts/secret", {"type": "kv-v2"})
-    cluster.request("POST", "sys/mounts/transit", {"type": "transit"})
-    cluster.request("POST", "sys/auth/approle", {"type": "approle"})
-    _until_done(cluster, "POST", "secret/data/bench/0", {"data": {"k": VALUE}})
-    policy = 'path "secret/*" { capabilities = ["read", "list", "create", "update"] }'
-    cluster.request("PUT", "sys/policies/acl/bench", {"policy": policy})
-    for number in range(1, SECRETS):
-        cluster.request("POST", f"secret/data/bench/{number}", {"data": {"k": VALUE}}, node=cluster.nodes[0])
-    _until_done(cluster, "POST", "transit/keys/bench", {})
-    cluster.request("POST", "transit/keys/signer", {"type": "ed25519"})
-    created = cluster.request("POST", "auth/token/create", {"policies": ["bench"], "ttl": "2h"}).json()
-    cluster.request("POST", "auth/approle/role/bench", {"token_policies": ["bench"], "token_ttl": "1h"})
-    role_id = cluster.request("GET", "auth/approle/role/bench/role-id").json()["data"]["role_id"]
-    secret_id = cluster.request("POST", "auth/approle/role/bench/secret-id", {}).json()["data"]["secret_id"]
-    return Prepared(
-        {"root": cluster.root_token, "service": created["auth"]["client_token"], "": ""},
-        json.dumps({"role_id": role_id, "secret_id": secret_id}),
-    )
-
-
-def _until_done(cluster: Cluster, method: str, path: str, fields: Any) -> None:
-    """Repeat a request until a mount that was just made is ready for it."""
-
-    def is_done() -> bool:
-        return cluster.leader.request(method, path, fields, token=cluster.root_token).status < 400
-
-    cluster.wait(path, is_done)
-
-
 def measure(
     operation: Operation,
     clusters: Sequence[tuple[Cluster, Prepared]],
@@ -148,49 +152,108 @@ def measure(
     report: Callable[[str], None],
 ) -> list[Measured]:
     """Measure one operation on each cluster, taking turns."""
-    taken: list[list[tuple[Load, float, float]]] = [[] for _ in clusters]
+    taken: list[list[_Round]] = [[] for _ in clusters]
     for number in range(rounds):
         for which, (cluster, prepared) in enumerate(clusters):
             taken[which].append(_play(operation, cluster, prepared, seconds, warms_up=number == 0))
     results = [
-        _summed_up(operation, cluster.program.name, figures)
-        for (cluster, _), figures in zip(clusters, taken, strict=True)
+        _summed_up(operation, cluster.program.name, played)
+        for (cluster, _), played in zip(clusters, taken, strict=True)
     ]
-    report(operation.name + ": " + ", ".join(f"{result.program} {result.rate:,.0f}/s" for result in results))
+    report(
+        f"{operation.name}: "
+        + ", ".join(f"{result.program} {result.rate:,.0f}/s, p99 {result.p99_ms:.1f} ms" for result in results)
+    )
     return results
 
 
-def _play(
-    operation: Operation, cluster: Cluster, prepared: Prepared, seconds: int, *, warms_up: bool
-) -> tuple[Load, float, float]:
+class _Round(Struct, frozen=True):
+    load: Load
+    cpu_microseconds: float
+    written_bytes: float
+
+
+def _play(operation: Operation, cluster: Cluster, prepared: Prepared, seconds: int, *, warms_up: bool) -> _Round:
     leader = cluster.leader
     node: NodeProcess = next(n for n in cluster.nodes if n is not leader) if operation.on_standby else leader
-    body = prepared.approle if operation.target.body == "{approle}" else operation.target.body
-    target = Target(operation.target.method, operation.target.path, body, operation.target.count)
+    targets = [_filled_in(target, prepared) for target in operation.targets]
     token = prepared.tokens[operation.asks_as]
+    way = Way(operation.connections, seconds, operation.keeps_alive, operation.revokes)
     if warms_up:
-        load.run(node.address, target, connections=operation.connections, seconds=WARM_UP_SECONDS, token=token)
-    before = cluster.usage()
-    figures = load.run(node.address, target, connections=operation.connections, seconds=seconds, token=token)
-    after = cluster.usage()
-    return (
+        load.run(node.address, targets, msgspec.structs.replace(way, seconds=WARM_UP_SECONDS), token=token)
+    with _beside(operation.beside, leader, prepared, seconds):
+        before = cluster.usage()
+        figures = load.run(node.address, targets, way, token=token)
+        after = cluster.usage()
+    return _Round(
         figures,
         (after.cpu_seconds - before.cpu_seconds) / figures.requests * 1e6,
         (after.written_bytes - before.written_bytes) / figures.requests,
     )
 
 
-def _summed_up(operation: Operation, program: str, figures: Sequence[tuple[Load, float, float]]) -> Measured:
-    rates = sorted(load.rate for load, _, _ in figures)
+def _filled_in(target: Target, prepared: Prepared) -> Target:
+    """Return a target with the credentials that the preparation made."""
+    return msgspec.structs.replace(target, body=prepared.bodies.get(target.body, target.body))
+
+
+@contextlib.contextmanager
+def _beside(beside: Beside, leader: NodeProcess, prepared: Prepared, seconds: int) -> Iterator[None]:
+    """Let the leader do something else as well for as long as this lasts.
+
+    Raises:
+        LoadFailed: that could not be done, at the end.
+    """
+    if beside is Beside.WRITES:
+        way = Way(connections=64, seconds=seconds + 10)
+        with load.running(leader.address, _write("beside"), way, token=prepared.tokens["root"]) as writers:
+            time.sleep(LEAD_SECONDS)
+            yield
+            writers.end()
+    elif beside is Beside.SNAPSHOTS:
+        with _snapshots(leader, prepared.tokens["root"]):
+            time.sleep(LEAD_SECONDS)
+            yield
+    else:
+        yield
+
+
+@contextlib.contextmanager
+def _snapshots(leader: NodeProcess, token: str) -> Iterator[None]:
+    """Take one snapshot after the other."""
+    ending = threading.Event()
+    failures: list[Exception] = []
+
+    def take() -> None:
+        try:
+            while not ending.is_set():
+                leader.request("GET", "sys/storage/raft/snapshot", token=token)
+        except OSError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        thread.join()
+    if failures:
+        raise load.LoadFailed(f"no snapshot beside the operation: {failures[0]}")
+
+
+def _summed_up(operation: Operation, program: str, played: Sequence[_Round]) -> Measured:
+    rates = sorted(each.load.rate for each in played)
+    is_alone = operation.beside is Beside.NOTHING
     return Measured(
         name=operation.name,
         program=program,
         rate=statistics.median(rates),
         rate_spread=rates[-1] - rates[0],
-        p50_ms=statistics.median(load.p50_ms for load, _, _ in figures),
-        p90_ms=statistics.median(load.p90_ms for load, _, _ in figures),
-        p99_ms=statistics.median(load.p99_ms for load, _, _ in figures),
-        p999_ms=statistics.median(load.p999_ms for load, _, _ in figures),
-        cpu_microseconds=statistics.median(cpu for _, cpu, _ in figures),
-        written_bytes=statistics.median(written for _, _, written in figures),
+        p50_ms=statistics.median(each.load.p50_ms for each in played),
+        p90_ms=statistics.median(each.load.p90_ms for each in played),
+        p99_ms=statistics.median(each.load.p99_ms for each in played),
+        p999_ms=statistics.median(each.load.p999_ms for each in played),
+        cpu_microseconds=statistics.median(each.cpu_microseconds for each in played) if is_alone else None,
+        written_bytes=statistics.median(each.written_bytes for each in played) if is_alone else None,
     )

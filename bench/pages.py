@@ -1,4 +1,4 @@
-"""`python -m bench.pages`: write docs/performance.md from the last results that were committed.
+"""`python -m bench.pages`: write docs/performance.md, and the plots on it, from the last results that were committed.
 
 The page says nothing that is not in `results/peer.json` (and `growth.json`, `stress.json`): it cannot promise what nobody
 measured.
@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from bench.plots import RATIOS, by_dimension, draw, plot_name
 from bench.report import PAGE_BYTES, RESULTS
 
 PAGE: Final = Path(__file__).parent.parent / "docs" / "performance.md"
@@ -17,11 +18,11 @@ STRESS: Final = RESULTS / "stress.json"
 _HEAD: Final = """\
 # Performance
 
-Written by `python -m bench.pages` from `bench/results/peer.json`; not edited by hand. How it is measured:
-`bench/README.md`. To measure on your machine:
+Written by `python -m bench.pages` from what lies in `bench/results/`; not edited by hand. How it is measured:
+`bench/README.md`. To measure on your machine and write this page anew:
 
     make bench-peer
-    .venv/bin/python -m bench.pages
+    make bench-growth
 
 Three nodes of each program ran on **one** machine, together with the load generator, and took turns. Read the ratios: with a
 machine for each node both would be faster. Nothing was switched off for it: every write is on the disks of two nodes before
@@ -36,6 +37,8 @@ def page(results: dict[str, Any], growth: dict[str, Any] | None, stress: dict[st
     peers = {each["name"]: each for each in results["operations"] if each["program"] != "conclave"}
     if peers:
         parts += [_operations(ours, peers), _costs(ours, peers)]
+    if results.get("events"):
+        parts.append(_events(results["events"]))
     if results.get("idle"):
         parts.append(_idle(results["idle"]))
     if growth is not None:
@@ -67,7 +70,7 @@ def _operations(ours: dict[str, Any], peers: dict[str, Any]) -> str:
         for name, own in ours.items()
     ]
     heads = ("operation", "requests/s", "OpenBao", "ratio", "p50 ms, ours / theirs", "p99 ms, ours / theirs")
-    return "## What a client sees\n\n" + _table(heads, rows)
+    return f"## What a client sees\n\n![ratios](plots/{RATIOS})\n\n" + _table(heads, rows)
 
 
 def _costs(ours: dict[str, Any], peers: dict[str, Any]) -> str:
@@ -84,9 +87,21 @@ def _costs(ours: dict[str, Any], peers: dict[str, Any]) -> str:
             written(peers[name]),
         )
         for name, own in ours.items()
+        if own["cpu_microseconds"] is not None
     ]
     heads = ("operation", "CPU µs a request", "OpenBao", "ratio", "KiB written a request", "OpenBao")
     return "## What it costs all three nodes together\n\n" + _table(heads, rows)
+
+
+def _events(events: Sequence[dict[str, Any]]) -> str:
+    ours = [each for each in events if each["program"] == "conclave"]
+    theirs = {each["name"]: each for each in events if each["program"] != "conclave"}
+    rows = [(own["name"], *(_seconds(each) for each in (own, theirs.get(own["name"])))) for own in ours]
+    return "## When a node dies\n\n" + _table(("event", "Conclave, median / worst", "OpenBao"), rows)
+
+
+def _seconds(event: dict[str, Any] | None) -> str:
+    return "-" if event is None else f"{event['median_seconds']:.2f} s / {event['worst_seconds']:.2f} s"
 
 
 def _idle(idle: Sequence[dict[str, Any]]) -> str:
@@ -95,18 +110,13 @@ def _idle(idle: Sequence[dict[str, Any]]) -> str:
 
 
 def _growth(growth: dict[str, Any]) -> str:
-    rows = [
-        (
-            f"{each['secrets']:,}",
-            f"{each['read_p50_ms']:.2f}",
-            f"{each['write_p50_ms']:.2f}",
-            f"{each['resident_bytes'] / 1e6:.0f}",
-            f"{each['disk_bytes'] / 1e6:.0f}",
-        )
-        for each in growth["growth"]
-    ]
-    heads = ("secrets", "read p50, ms, 16 at a time", "write p50, ms", "memory of the leader, MB", "its disk, MB")
-    return f"## What size does\n\n{_machine(growth['machine'])}\n" + _table(heads, rows)
+    parts = ["## What size does\n", _machine(growth["machine"])]
+    for dimension, points in by_dimension(growth["growth"]).items():
+        names = list(points[0]["figures"])
+        rows = [(f"{each['size']:,}", *(f"{each['figures'][name]:,.2f}" for name in names)) for each in points]
+        parts.append(f"![{dimension}](plots/{plot_name(dimension)})\n")
+        parts.append(_table((dimension, *names), rows))
+    return "\n".join(parts)
 
 
 def _stress(stress: dict[str, Any]) -> str:
@@ -141,8 +151,11 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def main() -> None:
-    """Write the page."""
+    """Write the page and its plots."""
     PAGE.write_text(written())
+    growth = _read(GROWTH)
+    operations = json.loads((RESULTS / "peer.json").read_text())["operations"]
+    draw(PAGE.parent / "plots", operations, growth["growth"] if growth else [])
 
 
 def written() -> str:

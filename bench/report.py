@@ -12,7 +12,8 @@ from typing import Any, Final
 import msgspec
 
 import conclave
-from bench.growth import Step
+from bench.events import Happening
+from bench.growth import Point
 from bench.layers import Figure
 from bench.nodes import OPENBAO
 from bench.operations import Idle, Measured
@@ -56,7 +57,8 @@ def save(
     layers: Sequence[Figure] = (),
     operations: Sequence[Measured] = (),
     idle: Sequence[Idle] = (),
-    growth: Sequence[Step] = (),
+    events: Sequence[Happening] = (),
+    growth: Sequence[Point] = (),
     stress: Sequence[Check] = (),
 ) -> Path:
     """Write the results as JSON and return the file."""
@@ -67,6 +69,7 @@ def save(
         "layers": msgspec.to_builtins(list(layers)),
         "operations": msgspec.to_builtins(list(operations)),
         "idle": msgspec.to_builtins(list(idle)),
+        "events": msgspec.to_builtins(list(events)),
         "growth": msgspec.to_builtins(list(growth)),
         "stress": msgspec.to_builtins(list(stress)),
     }
@@ -100,31 +103,38 @@ def stress_table(checks: Sequence[Check]) -> str:
 def operation_table(measured: Sequence[Measured]) -> str:
     """Return the operations as a table; with a peer, as pairs and their ratio."""
     rows = []
+    has_peer = any(each.program != "conclave" for each in measured)
     for ours in (each for each in measured if each.program == "conclave"):
         peer = next((each for each in measured if each.program != "conclave" and each.name == ours.name), None)
-        row = [
-            ours.name,
-            f"{ours.rate:,.0f}",
-            f"{ours.p50_ms:.2f}",
-            f"{ours.p99_ms:.2f}",
-            f"{ours.cpu_microseconds:,.0f}",
-        ]
-        row.append(f"{ours.written_bytes:,.0f}")
+        row = [ours.name, f"{ours.rate:,.0f}", *_latencies(ours), *_costs(ours)]
         if peer is not None:
-            row += [
-                f"{peer.rate:,.0f}",
-                f"{peer.p50_ms:.2f}",
-                f"{peer.p99_ms:.2f}",
-                f"{peer.cpu_microseconds:,.0f}",
-                f"{ours.rate / peer.rate:.1f}x",
-                f"{ours.cpu_microseconds / peer.cpu_microseconds:.2f}",
-                f"{ours.written_bytes / peer.written_bytes:.2f}" if peer.written_bytes >= PAGE_BYTES else "",
-            ]
+            row += [f"{peer.rate:,.0f}", *_latencies(peer), *_costs(peer)]
+            row += [f"{ours.rate / peer.rate:.1f}x", _ratio(ours.cpu_microseconds, peer.cpu_microseconds)]
         rows.append(tuple(row))
-    heads = ["operation", "req/s", "p50 ms", "p99 ms", "CPU µs", "bytes"]
-    if any(each.program != "conclave" for each in measured):
-        heads += ["peer req/s", "p50 ms", "p99 ms", "CPU µs", "rate ratio", "CPU ratio", "bytes ratio"]
+    heads = ["operation", "req/s", "spread", *_LATENCIES, "CPU µs", "bytes"]
+    if has_peer:
+        heads += ["peer req/s", "spread", *_LATENCIES, "CPU µs", "bytes", "rate ratio", "CPU ratio"]
     return table(tuple(heads), rows)
+
+
+_LATENCIES: Final = ("p50 ms", "p90", "p99", "p99.9")
+
+
+def _latencies(each: Measured) -> list[str]:
+    return [
+        f"{each.rate_spread / each.rate:.0%}",
+        *(f"{value:.2f}" for value in (each.p50_ms, each.p90_ms, each.p99_ms, each.p999_ms)),
+    ]
+
+
+def _costs(each: Measured) -> list[str]:
+    if each.cpu_microseconds is None or each.written_bytes is None:
+        return ["", ""]
+    return [f"{each.cpu_microseconds:,.0f}", f"{each.written_bytes:,.0f}" if each.written_bytes >= PAGE_BYTES else ""]
+
+
+def _ratio(ours: float | None, theirs: float | None) -> str:
+    return f"{ours / theirs:.2f}" if ours and theirs else ""
 
 
 def table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

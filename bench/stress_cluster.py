@@ -25,8 +25,9 @@ from typing import IO, Final, Self
 from msgspec import Struct
 
 from bench import load
-from bench.load import Target
+from bench.load import Target, Way
 from bench.nodes import CONCLAVE, Cluster, NodeProcess
+from bench.preparing import enable
 from bench.stress_report import Check, Say, held_to, told
 from conclave.storage.archive import verify_file
 from conclave.storage.errors import StorageError
@@ -106,7 +107,7 @@ def _caught_up(cluster: Cluster, follower: NodeProcess) -> _Round:
     target = _applied(cluster, leader) + MISSED_ENTRIES
     while (applied := _applied(cluster, leader)) < target:
         grown = Target("POST", "secret/data/grown/{n}", _BODY, count=10_000, first=applied)
-        load.run(leader.address, grown, connections=FILL_CONNECTIONS, seconds=FILL_SECONDS, token=cluster.root_token)
+        load.run(leader.address, [grown], Way(FILL_CONNECTIONS, FILL_SECONDS), token=cluster.root_token)
     with _load(cluster) as running:
         started = time.perf_counter()
         cluster.restart(follower, niceness=FOLLOWER_NICENESS)
@@ -126,14 +127,7 @@ def _cluster(folder: Path, base_port: int) -> contextlib.AbstractContextManager[
     @contextlib.contextmanager
     def started() -> Iterator[Cluster]:
         with Cluster(CONCLAVE, folder, base_port=base_port) as cluster:
-            cluster.request("POST", "sys/mounts/secret", {"type": "kv-v2"})
-            ready = {"data": {"k": "v"}}
-            cluster.wait(
-                "the mount",
-                lambda: (
-                    cluster.leader.request("POST", "secret/data/ready", ready, token=cluster.root_token).status < 400
-                ),
-            )
+            enable(cluster)
             yield cluster
 
     return started()
@@ -141,13 +135,8 @@ def _cluster(folder: Path, base_port: int) -> contextlib.AbstractContextManager[
 
 def _load(cluster: Cluster) -> contextlib.AbstractContextManager[load.Running]:
     """Load the leader until told to stop."""
-    return load.running(
-        cluster.leader.address,
-        _SMALL,
-        connections=LOAD_CONNECTIONS,
-        seconds=LOAD_SECONDS_MAX,
-        token=cluster.root_token,
-    )
+    way = Way(LOAD_CONNECTIONS, LOAD_SECONDS_MAX)
+    return load.running(cluster.leader.address, [_SMALL], way, token=cluster.root_token)
 
 
 def _loaded(cluster: Cluster) -> float:

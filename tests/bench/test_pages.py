@@ -28,10 +28,13 @@ def operation(program: str, rate: float, cpu: float) -> dict[str, Any]:
     }
 
 
+OPERATIONS = [operation("conclave", 8000, 100), operation("openbao", 1000, 900)]
+
+
 def test_ratios_are_those_of_the_results() -> None:
     results = {
         "machine": MACHINE,
-        "operations": [operation("conclave", 8000, 100), operation("openbao", 1000, 900)],
+        "operations": OPERATIONS,
         "idle": [{"program": "conclave", "resident_bytes": 58e6, "cpu_percent": 2.5}],
         "layers": [{"layer": "barrier", "name": "seal", "microseconds": 2.0, "spread_microseconds": 0.1}],
     }
@@ -44,10 +47,38 @@ def test_ratios_are_those_of_the_results() -> None:
 
 
 def test_growth_is_shown_if_it_was_measured() -> None:
-    step = {"secrets": 1000, "read_p50_ms": 1.0, "write_p50_ms": 2.0, "resident_bytes": 6e7, "disk_bytes": 3e7}
+    points = [
+        {"dimension": "secrets", "size": size, "figures": {"read p50, ms": 1.0, "disk, MB": 30.0}}
+        for size in (10, 1000)
+    ]
     results = {"machine": MACHINE, "operations": [], "layers": []}
 
-    assert "| 1,000 | 1.00 | 2.00 | 60 | 30 |" in page(results, {"machine": MACHINE, "growth": [step]})
+    text = page(results, {"machine": MACHINE, "growth": points})
+
+    assert "| secrets | read p50, ms | disk, MB |" in text
+    assert "| 1,000 | 1.00 | 30.00 |" in text
+    assert "(plots/secrets.svg)" in text
+
+
+def test_what_was_done_beside_something_else_has_no_costs() -> None:
+    beside = [each | {"cpu_microseconds": None, "written_bytes": None} for each in OPERATIONS]
+
+    text = page({"machine": MACHINE, "operations": beside, "layers": []}, None)
+
+    assert "| kv-v2 read | 8,000 | 1,000 | **8.0 times** |" in text
+    assert text.count("| kv-v2 read |") == 1
+
+
+def test_events_stand_beside_the_peer_s() -> None:
+    killed = {"name": "leader killed", "median_seconds": 0.2, "worst_seconds": 0.3, "rounds": 5}
+    events = [
+        killed | {"program": "conclave"},
+        killed | {"program": "openbao", "median_seconds": 8.0, "worst_seconds": 9.0},
+    ]
+
+    text = page({"machine": MACHINE, "operations": [], "layers": [], "events": events}, None)
+
+    assert "| leader killed | 0.20 s / 0.30 s | 8.00 s / 9.00 s |" in text
 
 
 def test_a_figure_of_much_data_stands_beside_its_bound() -> None:

@@ -1,0 +1,46 @@
+"""A flame graph of a node during an operation, by py-spy: which functions its processor is in, native ones included."""
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from bench.nodes import Cluster
+from bench.operations import WARM_UP_SECONDS, Operation
+from bench.report import RESULTS
+
+SAMPLES_A_SECOND: Final = 500
+
+
+def record(operation: Operation, cluster: Cluster, play: Callable[[], object], seconds: int) -> Path:
+    """Play an operation, and return the flame graph of the node that is asked."""
+    spy = Path(sys.executable).with_name("py-spy")
+    command = str(spy) if spy.exists() else shutil.which("py-spy")
+    if command is None:
+        raise SystemExit("py-spy is not installed: scripts/bench installs it")
+    node = cluster.standbys[0] if operation.on_standby else cluster.leader
+    assert node.process is not None, "the cluster runs"
+    file = RESULTS / f"local-{operation.name.replace(' ', '-').replace(',', '')}.svg"
+    options = ["--rate", str(SAMPLES_A_SECOND), "--duration", str(seconds), "--native", "--output", str(file)]
+    # The recording waits for the warm-up, and is over before the nodes are stopped.
+    recorder = subprocess.Popen(
+        [
+            "sh",
+            "-c",
+            f'sleep {WARM_UP_SECONDS + 1}; exec "$@"',
+            "sh",
+            command,
+            "record",
+            "--pid",
+            str(node.process.pid),
+            *options,
+        ]
+    )
+    play()
+    deadline = time.monotonic() + 10 * seconds + 30
+    if recorder.wait(timeout=deadline - time.monotonic()) != 0:
+        raise SystemExit("py-spy could not record: it needs the right to trace processes (root, or CAP_SYS_PTRACE)")
+    return file

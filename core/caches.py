@@ -200,6 +200,10 @@ class TokenRecords:
                 self._caches.remember_token_record(path, found)
         return found  # type: ignore[return-value]  # each name has records of one type
 
+    def recall(self, path: str, as_type: type[T]) -> T | None:
+        """Return a record, from the cache if it is there."""
+        return self.get(path, as_type)
+
     def put(self, path: str, value: bytes | Struct) -> None:
         """Store a record."""
         self._records.put(path, value)

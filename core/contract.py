@@ -191,6 +191,12 @@ class Storage(Protocol):
     def get(self, path: str) -> bytes | None: ...
     @overload
     def get(self, path: str, as_type: type[T]) -> T | None: ...
+    def recall(self, path: str, as_type: type[T]) -> T | None:
+        """Return a record as `get` does, remembered as long as it is the same; whoever gets it must not change it.
+
+        For what is read again and again, and may lie in memory in clear: settings and keys rather than clients' secrets.
+        """
+
     def put(self, path: str, value: bytes | Struct) -> None:
         """Store bytes, or a struct as msgpack."""
 

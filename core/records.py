@@ -1,5 +1,6 @@
 """Typed records in a directory of the sealed tree: the `Storage` that engines and the vault's own parts are given."""
 
+from collections.abc import Callable
 from typing import TypeVar, overload
 
 import msgspec
@@ -11,7 +12,7 @@ from conclave.storage.tree import Directory
 T = TypeVar("T")
 
 _encode = msgspec.msgpack.Encoder().encode
-_decoders: dict[type, msgspec.msgpack.Decoder[object]] = {}
+_decoders: dict[type, Callable[[bytes], object]] = {}
 
 
 class Records:
@@ -33,15 +34,14 @@ class Records:
             Corrupt: the record opens but does not decode.
         """
         stored = self.directory.get(path)
-        if stored is None or as_type is None:
-            return stored
-        decoder = _decoders.get(as_type)
-        if decoder is None:
-            decoder = _decoders[as_type] = msgspec.msgpack.Decoder(as_type)
-        try:
-            return decoder.decode(stored)  # type: ignore[return-value]  # made for this type a line above
-        except msgspec.ValidationError as error:
-            raise Corrupt(f"a record is no {as_type.__name__}: {error}") from error
+        return stored if stored is None or as_type is None else _decoder(as_type)(stored)
+
+    def recall(self, path: str, as_type: type[T]) -> T | None:
+        """Return the record at `path` as `get` does, remembered as long as it is the same: for what is read again and again.
+
+        Whoever gets it must not change it, nor anything in it. One path has records of one type.
+        """
+        return self.directory.derived(path, _decoder(as_type))
 
     def put(self, path: str, value: bytes | Struct) -> None:
         """Store bytes as they are, a struct as msgpack."""
@@ -54,3 +54,23 @@ class Records:
     def list(self, path: str = "", *, after: str = "", limit: int | None = None) -> list[str]:
         """Return the sorted names in a directory; sub-directories end in a slash."""
         return self.directory.list(path, after=after, limit=limit)
+
+
+def _decoder(as_type: type[T]) -> Callable[[bytes], T]:
+    """Return what decodes records of a type; it raises `Corrupt`."""
+    known = _decoders.get(as_type)
+    if known is None:
+        known = _decoders[as_type] = _new_decoder(as_type)
+    return known  # type: ignore[return-value]  # made for this type a line above
+
+
+def _new_decoder(as_type: type[T]) -> Callable[[bytes], T]:
+    decode = msgspec.msgpack.Decoder(as_type).decode
+
+    def decode_record(stored: bytes) -> T:
+        try:
+            return decode(stored)
+        except msgspec.ValidationError as error:
+            raise Corrupt(f"a record is no {as_type.__name__}: {error}") from error
+
+    return decode_record

@@ -32,6 +32,8 @@ CACHED_PATH_CHARACTERS_MAX: Final = 256
 """A longer path is not remembered: so many of the longest would fill the memory."""
 NAMES_CACHED_MAX: Final = 32_768
 """How many names are remembered; one more, and all are forgotten. A longer one than a cached path never is."""
+DERIVED_CACHED_MAX: Final = 8_192
+"""How many records' decoded forms are remembered; one more, and all are forgotten."""
 _PERSON_CHILD: Final = b"conclave.child"
 _PERSON_DIRECTORY: Final = b"conclave.dir"
 _PERSON_ROW: Final = b"conclave.row"
@@ -52,6 +54,7 @@ class Barrier:
         # It must not refer to this object, or that would outlive the last who uses it, until a garbage collection.
         self._descend = lru_cache(DIRECTORIES_CACHED_MAX)(partial(_descend, keyring.name_key))
         self._names: dict[bytes, bytes] = {}
+        self._derived: dict[bytes, tuple[bytes, object]] = {}
 
     def _use(self, keyring: Keyring, encryption_count: int) -> None:
         self.keyring = keyring
@@ -121,6 +124,17 @@ class Barrier:
             if len(self._names) >= NAMES_CACHED_MAX:
                 self._names.clear()
             self._names[child_key] = name
+
+    def derived_at(self, location: bytes, record: bytes) -> object | None:
+        """Return what was noted of a sealed record, if it is the very same one: no two have the same nonce."""
+        noted = self._derived.get(location)
+        return noted[1] if noted is not None and noted[0] == record else None
+
+    def note_derived(self, location: bytes, record: bytes, derived: object) -> None:
+        """Remember what was made of a sealed record, so that it need not be opened again as long as it is the same."""
+        if len(self._derived) >= DERIVED_CACHED_MAX:
+            self._derived.clear()
+        self._derived[location] = (record, derived)
 
     def descend(self, directory_id: bytes, path: str) -> bytes:
         """Return the id of the directory at `path` below another; `path` is "" or ends in a slash."""

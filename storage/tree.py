@@ -15,8 +15,8 @@ It works on a `View` (a transaction, or a dictionary in tests) and decides nothi
 Layout: docs/storage.md; why: docs/adr/0005-sealed-tree.md.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Final, Protocol, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, Protocol, TypeAlias, TypeVar
 
 from conclave.storage.barrier import Barrier
 from conclave.storage.errors import Corrupt, TooLarge
@@ -31,6 +31,7 @@ PIECE_RECORDS: Final = 512
 _LENGTH_BYTES: Final = 2
 
 _Names: TypeAlias = list[str]
+T = TypeVar("T")
 
 
 class View(Protocol):
@@ -78,6 +79,28 @@ class Directory:
         key, name = self._locate(path)
         sealed = self._view.get(key)
         return None if sealed is None else self._open(key, sealed, name)
+
+    def derived(self, path: str, derive: Callable[[bytes], T]) -> T | None:
+        """Return what `derive` makes of the record at `path`, or None; made once for as long as the record is the same.
+
+        Nothing has to be told of changes: what is remembered counts for the very bytes that the view shows.
+
+        Args:
+            path: as for `get`.
+            derive: a pure function, for one path always the same one; what it returns must never be changed.
+
+        Raises:
+            Corrupt, ValueError: as `get`.
+        """
+        key, name = self._locate(path)
+        sealed = self._view.get(key)
+        if sealed is None:
+            return None
+        known = self._barrier.derived_at(key, sealed)
+        if known is None:
+            known = derive(self._open(key, sealed, name))
+            self._barrier.note_derived(key, sealed, known)
+        return known  # type: ignore[return-value]  # what `derive` made
 
     def exists(self, path: str) -> bool:
         """Whether there is a record at `path`, or with a slash at its end, a directory that has children."""

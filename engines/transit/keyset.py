@@ -5,6 +5,7 @@ versions still work, `min_available_version` which are still there at all. Priva
 """
 
 import base64
+from functools import cached_property
 from typing import Any, Final
 
 import msgspec
@@ -29,13 +30,18 @@ _NO_CONTEXT: Final = (
 )
 
 
-class KeyVersion(Struct, array_like=True, frozen=True):
+class KeyVersion(Struct, array_like=True, frozen=True, dict=True):
     """One version of a key. New fields come last, with defaults."""
 
     created_ns: int
     key: bytes  # symmetric: its bytes; else the private key, PKCS #8
     hmac_key: bytes
     public_text: str = ""
+
+    @cached_property
+    def private(self) -> PrivateKey:
+        """The private key, of a version that is not symmetric: reading it takes as long as signing with it."""
+        return primitives.load_private(self.key)
 
 
 class Key(Struct, array_like=True, frozen=True):
@@ -179,7 +185,7 @@ class Key(Struct, array_like=True, frozen=True):
         version = self.versions[number]
         if self.is_derived:
             return primitives.derive_ed25519(version.key, self._context(context))
-        return primitives.load_private(version.key)
+        return version.private
 
     @staticmethod
     def _context(context: bytes) -> bytes:
@@ -206,7 +212,7 @@ def version_of(ctx: Context, private: PrivateKey) -> KeyVersion:
 
 def find(ctx: Context, name: str) -> Key | None:
     """Return a key by its name; None if there is none."""
-    return ctx.storage.get(f"key/{name}", Key)
+    return ctx.storage.recall(f"key/{name}", Key)
 
 
 def usable(ctx: Context, name: str, missing: str = NOT_FOUND) -> Key:

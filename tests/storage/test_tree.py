@@ -63,6 +63,48 @@ def test_a_tree_behaves_like_a_dictionary_of_paths(steps: list[tuple[str, str]])
     assert bool(view.records) == bool(model)
 
 
+@given(steps=lists(tuples(sampled_from(["put", "delete"]), sampled_from(PATHS)), max_size=40))
+def test_what_is_derived_is_of_the_record_that_is_there(steps: list[tuple[str, str]]) -> None:
+    root = Directory(DictView(), Barrier(BARRIER.keyring), ROOT)
+    for number, (step, path) in enumerate(steps):
+        if step == "put":
+            root.put(path, str(number % 3).encode())
+        else:
+            root.delete(path)
+        for each in PATHS:
+            assert root.derived(each, bytes.hex) == ((record := root.get(each)) and record.hex())
+
+
+def test_the_same_record_is_opened_once_and_each_view_sees_its_own() -> None:
+    made: list[bytes] = []
+
+    def derive(value: bytes) -> bytes:
+        made.append(value)
+        return value
+
+    barrier = Barrier(BARRIER.keyring)
+    one, other = (Directory(DictView(), barrier, ROOT) for _ in range(2))
+    one.put("a", b"1")
+    other.put("a", b"2")
+
+    assert [one.derived("a", derive), one.derived("a", derive)] == [b"1", b"1"]
+    assert made == [b"1"]
+    assert other.derived("a", derive) == b"2"
+    assert one.derived("a", derive) == b"1"
+
+
+def test_a_record_that_was_changed_is_not_what_was_remembered() -> None:
+    view = DictView()
+    root = Directory(view, Barrier(BARRIER.keyring), ROOT)
+    root.put("a", b"1")
+    root.derived("a", bytes.hex)
+    key, sealed = next(iter(view.records.items()))
+    view.records[key] = sealed[:-1] + bytes([sealed[-1] ^ 1])
+
+    with pytest.raises(Corrupt):
+        root.derived("a", bytes.hex)
+
+
 def test_no_name_and_no_value_stands_in_clear() -> None:
     view = DictView()
     Directory(view, BARRIER, ROOT).put("visible-directory/visible-name", b"visible-value")

@@ -13,7 +13,6 @@ What may join is decided in `join.py`, who is promoted or dead in `autopilot.py`
 import asyncio
 import datetime as dt
 import logging
-import secrets
 from collections.abc import Callable
 from typing import Final
 
@@ -28,6 +27,7 @@ from conclave.cluster.membership import Identity, Member, change_for, encode_rec
 from conclave.cluster.raft import ConfChangeKind
 from conclave.cluster.replica import JoinTicket
 from conclave.cluster.roster import Roster
+from conclave.cluster.surroundings import Surroundings
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Members:
         driver: puts changes into the log.
         roster: who belongs now.
         validity: of the certificates of new members.
-        clock: seconds, monotone.
+        surroundings: time and randomness.
     """
 
     def __init__(
@@ -53,13 +53,14 @@ class Members:
         roster: Roster,
         *,
         validity: dt.timedelta,
-        clock: Callable[[], float],
+        surroundings: Surroundings,
     ) -> None:
         self._identity = identity
         self._driver = driver
         self._roster = roster
         self._validity = validity
-        self._clock = clock
+        self._clock = surroundings.clock
+        self._surroundings = surroundings
         self._changed_at: float | None = None
         self._turn = asyncio.Lock()  # a change is decided on what the one before has left
 
@@ -87,7 +88,7 @@ class Members:
                 incarnation=incarnation,
                 has_taken_part=self._has_taken_part(node_id),
             )
-            raft_id = member.raft_id if member is not None else new_raft_id()
+            raft_id = member.raft_id if member is not None else new_raft_id(self._surroundings.random_bytes)
             identity = self._identity()
             certificate_pem = sign_request(
                 request_pem,
@@ -96,7 +97,7 @@ class Members:
                 node_id=node_id,
                 authority_pem=identity.authority_pem,
                 authority_key_pem=authority_key_pem,
-                now=dt.datetime.now(dt.UTC),
+                now=self._surroundings.utc_now(),
                 validity=self._validity,
             )
             if admission is Admission.ADD:
@@ -251,6 +252,6 @@ class Members:
             raise NotLeader("leadership was lost; whether the membership has changed is for the next leader to say")
 
 
-def new_raft_id() -> int:
+def new_raft_id(random_bytes: Callable[[int], bytes]) -> int:
     """Return a random id of 63 bits, never 0."""
-    return secrets.randbelow(2**63 - 1) + 1
+    return (int.from_bytes(random_bytes(8)) >> 1) or 1

@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import datetime as dt
 import logging
-import os
 import random
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -53,7 +52,8 @@ from conclave.cluster.participation import Participation
 from conclave.cluster.persistence import Append, InlineWriter, Job, Reset, SaveIdentity, ThreadWriter, Writer
 from conclave.cluster.raft import ConfChangeKind, ConfState, CorruptLog, encode_conf_change
 from conclave.cluster.replica import AutopilotRules, JoinRequest, JoinTicket, Peer, Standing, StateMachine, Ticket
-from conclave.cluster.timing import Timing, boot_seconds
+from conclave.cluster.surroundings import REAL, Surroundings
+from conclave.cluster.timing import Timing
 from conclave.cluster.transport import Local, TlsTransport, Transport, listen
 from conclave.storage.log import LogStore
 from conclave.storage.state import StateStore
@@ -70,6 +70,7 @@ T = TypeVar("T")
 TransportFactory = Callable[[Identity], Transport]
 """Builds the transport once this node has an identity."""
 Handler = Callable[[bytes, str], Awaitable[bytes]]
+OpenWriter = Callable[[Callable[[str, bool], None]], Writer]
 
 
 class NodeSettings(Struct, frozen=True):
@@ -104,6 +105,8 @@ class Node:
         connect: builds the transport.
         settings: see `NodeSettings`.
         use_threads: False writes and reads the storage on the event loop, for storage in memory.
+        surroundings: time and randomness.
+        open_writer: opens what writes the log, given whom to tell of faults; None: what `use_threads` says.
     """
 
     def __init__(
@@ -117,6 +120,8 @@ class Node:
         connect: TransportFactory,
         settings: NodeSettings = NodeSettings(),  # noqa: B008  # frozen
         use_threads: bool = True,
+        surroundings: Surroundings = REAL,
+        open_writer: OpenWriter | None = None,
     ) -> None:
         self._node_id = node_id
         self._log = log
@@ -128,6 +133,8 @@ class Node:
         self._authority_key: Callable[[], bytes | None] = lambda: None
         self._timing = Timing(settings.performance_multiplier)
         self._use_threads = use_threads
+        self._surroundings = surroundings
+        self._open_writer = open_writer
         self._executor: ThreadPoolExecutor | None = None
         self._writer: Writer | None = None
         self._identity: Identity | None = None
@@ -147,7 +154,11 @@ class Node:
         loop = asyncio.get_running_loop()
         if self._use_threads:
             self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="node")
-            self._writer = ThreadWriter(self._log, loop.call_soon_threadsafe, self._disk_failed, boot_seconds)
+            self._writer = ThreadWriter(
+                self._log, loop.call_soon_threadsafe, self._disk_failed, self._surroundings.clock
+            )
+        elif self._open_writer is not None:
+            self._writer = self._open_writer(self._disk_failed)
         else:
             self._writer = InlineWriter(self._log, loop.call_soon, self._disk_failed)
         try:
@@ -161,7 +172,7 @@ class Node:
     async def _load_identity(self) -> Identity:
         stored = self._log.get_identity()
         if not stored:
-            identity = Identity(RECORD_VERSION, os.urandom(INCARNATION_BYTES), self._node_id)
+            identity = Identity(RECORD_VERSION, self._surroundings.random_bytes(INCARNATION_BYTES), self._node_id)
             await self._write(SaveIdentity(encode_identity(identity)))
             return identity
         identity = decode_identity(stored)
@@ -195,6 +206,7 @@ class Node:
                 answer=self._answer,
                 authority_key=lambda: self._authority_key(),  # noqa: PLW0108  # it may be lent later
                 validity=self._settings.certificate_validity,
+                surroundings=self._surroundings,
             )
         except CorruptLog as error:
             # It stays up to say so: an operator decides what becomes of its disk.
@@ -204,7 +216,7 @@ class Node:
             return
         self._part = part
         await part.start()
-        if days_left(identity.certificate_pem, dt.datetime.now(dt.UTC)) < 0:
+        if days_left(identity.certificate_pem, self._surroundings.utc_now()) < 0:
             log.warning("this node was away until its certificate expired; it takes part again once it is unsealed")
 
     async def stop(self, *, hand_over: bool = True) -> None:
@@ -256,7 +268,7 @@ class Node:
         part = self._part
         if part is None or not part.driver.leader:
             return None
-        return part.roster.peer(part.driver.leader, part.driver.leader, boot_seconds())
+        return part.roster.peer(part.driver.leader, part.driver.leader, self._surroundings.clock())
 
     @property
     def term(self) -> int:
@@ -307,7 +319,7 @@ class Node:
     def peers(self) -> Sequence[Peer]:
         """See `replica.Membership`."""
         part = self._part
-        return part.roster.peers(part.driver.leader, boot_seconds()) if part is not None else ()
+        return part.roster.peers(part.driver.leader, self._surroundings.clock()) if part is not None else ()
 
     @property
     def committed_index(self) -> int:
@@ -322,7 +334,11 @@ class Node:
             NoQuorum: its own disk did not answer in time.
         """
         detached = self._detached()
-        raft_id, now, key = new_raft_id(), dt.datetime.now(dt.UTC), new_private_key()
+        raft_id, now, key = (
+            new_raft_id(self._surroundings.random_bytes),
+            self._surroundings.utc_now(),
+            new_private_key(),
+        )
         authority_pem, authority_key_pem = new_authority(cluster_id, now)
         certificate_pem = sign_request(
             new_request(key, self._node_id),

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import datetime as dt
 import logging
-import os
 import random
 from collections.abc import Callable
 from typing import Final
@@ -32,7 +31,8 @@ from conclave.cluster.raft import AppendJob
 from conclave.cluster.renewal import Issued, Renewal
 from conclave.cluster.replica import AutopilotRules, Standing, StateMachine
 from conclave.cluster.roster import Roster
-from conclave.cluster.timing import Ticker, Timing, boot_seconds
+from conclave.cluster.surroundings import Surroundings
+from conclave.cluster.timing import Ticker, Timing
 from conclave.cluster.transfer import RunInThread, SnapshotReceiver, SnapshotSender, TransferFailed
 from conclave.cluster.transport import Transport
 from conclave.cluster.upkeep import SUCCESSOR_CONTACT_SECONDS_MAX, Upkeep
@@ -64,6 +64,7 @@ class Participation:
         answer: answers questions for the vault.
         authority_key: the cluster authority's private key, PEM; None while this node is sealed.
         validity: of members' certificates.
+        surroundings: time and randomness.
 
     Raises:
         CorruptLog: log and state do not fit each other; nothing has been started.
@@ -86,6 +87,7 @@ class Participation:
         answer: Handler,
         authority_key: Callable[[], bytes | None],
         validity: dt.timedelta,
+        surroundings: Surroundings,
     ) -> None:
         self.identity = identity
         self.transport = transport
@@ -94,14 +96,14 @@ class Participation:
         self._machine = machine
         self._writer = writer
         self._announcement = announcement
-        self._clock = boot_seconds
+        self._clock = surroundings.clock
         self._install_task: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._seed = decode_record(identity.seed)
         self.roster = Roster(identity.raft_id, rules)
-        self.sender = SnapshotSender(state, run_in_thread, self._clock)
+        self.sender = SnapshotSender(state, run_in_thread, self._clock, surroundings.random_bytes)
         self.receiver = SnapshotReceiver(state, self._send_question, run_in_thread)
-        source = random.Random(os.urandom(16))
+        source = random.Random(surroundings.random_bytes(16))
         self._session = source.randrange(1, 2**63)
         self._began_with_index = log.last_index
         self.asks = Asks(lambda peer, frame: transport.send(peer, Lane.BULK, frame), source.randrange(2**62))
@@ -134,7 +136,9 @@ class Participation:
             announcement=self.announcement,
             clock=self._clock,
         )
-        self.members = Members(lambda: self.identity, self.driver, self.roster, validity=validity, clock=self._clock)
+        self.members = Members(
+            lambda: self.identity, self.driver, self.roster, validity=validity, surroundings=surroundings
+        )
         self._renewal = Renewal(
             lambda: self.identity,
             record=lambda: self.driver.record,
@@ -143,7 +147,7 @@ class Participation:
             adopt=self._adopt,
             validity=validity,
             clock=self._clock,
-            utc_now=lambda: dt.datetime.now(dt.UTC),
+            utc_now=surroundings.utc_now,
         )
         self._ticker = Ticker(timing.tick_seconds, self.driver.tick, self._clock)
         self._upkeep = Upkeep(

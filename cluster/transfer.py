@@ -97,12 +97,20 @@ class SnapshotSender:
         state: where snapshots are read.
         run_in_thread: runs one read.
         clock: seconds, monotone.
+        random_bytes: for the ids of snapshots.
     """
 
-    def __init__(self, state: StateStore, run_in_thread: RunInThread, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        state: StateStore,
+        run_in_thread: RunInThread,
+        clock: Callable[[], float],
+        random_bytes: Callable[[int], bytes] = os.urandom,
+    ) -> None:
         self._state = state
         self._run_in_thread = run_in_thread
         self._clock = clock
+        self._random_bytes = random_bytes
         self._offer: _Offer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -165,7 +173,7 @@ class SnapshotSender:
             reader.close()
             raise SnapshotTemporarilyUnavailable("a snapshot is being restored")
         self._drop()
-        self._offer = offer = _Offer(reader, os.urandom(SNAPSHOT_ID_BYTES), self._clock())
+        self._offer = offer = _Offer(reader, self._random_bytes(SNAPSHOT_ID_BYTES), self._clock())
         log.info("opened a snapshot for a follower", extra={"index": reader.applied.index, "records": reader.count})
         return offer
 

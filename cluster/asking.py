@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from conclave.cluster.errors import NotLeader, Unreachable
+from conclave.cluster.errors import ClusterError, NotLeader, Unreachable
 from conclave.cluster.frames import Answer, Forward, Frame, Outcome, Service
 from conclave.cluster.transport import Reply
 
@@ -110,6 +110,9 @@ class Asks:
 async def _serve(question: Forward, reply: Reply, answer: Callable[[bytes], Awaitable[bytes]]) -> None:
     try:
         body = await answer(question.body)
+    except ClusterError as error:
+        log.info("could not do what another node asked for", extra={"reason": str(error)})
+        reply(Answer(question.request_id, Outcome.FAILED))
     except Exception:  # the edge of a question: its sender has to hear something, whatever went wrong
         log.exception("a question of another node failed")
         reply(Answer(question.request_id, Outcome.FAILED))

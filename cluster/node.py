@@ -139,6 +139,7 @@ class Node:
         self._writer: Writer | None = None
         self._identity: Identity | None = None
         self._part: Participation | None = None
+        self._is_beginning = False
         self._fault = ""
         self._writing: set[asyncio.Future[None]] = set()
         self._handler: Handler | None = None
@@ -425,13 +426,17 @@ class Node:
 
     async def _begin(self, identity: Identity, transport: Transport, *jobs: Job) -> None:
         """Write what comes first, then the identity: until that is there this node is detached, and may try anew."""
+        self._is_beginning = True
         try:
             for job in (*jobs, SaveIdentity(encode_identity(identity))):
                 await self._write(job)
         except BaseException:
             await transport.close()
             raise
-        self._identity = identity
+        else:
+            self._identity = identity
+        finally:
+            self._is_beginning = False
         await self._take_part(identity, transport)
         self._machine.standing_changed(self.standing, self.term)
 
@@ -466,6 +471,8 @@ class Node:
     def _detached(self) -> Identity:
         if self._identity is None or self._identity.raft_id:
             raise JoinRefused("this node belongs to a cluster already; wipe its data directory first")
+        if self._is_beginning:
+            raise JoinRefused("this node is about to become a member already")
         return self._identity
 
     def _taking_part(self) -> Participation:

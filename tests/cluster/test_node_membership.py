@@ -108,6 +108,23 @@ def test_a_member_joins_no_other_cluster() -> None:
     asyncio.run(play())
 
 
+def test_a_node_that_is_asked_to_join_twice_at_the_same_time_joins_once() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        new = cluster.member("d")
+        await new.start()
+
+        outcomes = await asyncio.gather(
+            *(join(new, cluster.leader, cluster.authority_key) for _ in range(2)), return_exceptions=True
+        )
+
+        assert [type(outcome) for outcome in outcomes] == [type(None), JoinRefused]
+        await until(lambda: is_settled(new, 4))
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
 def test_a_lost_ticket_is_given_again() -> None:
     async def play() -> None:
         cluster = await Cluster().found("a", "b", "c")

@@ -4,11 +4,13 @@ It knows each peer by its member record: where to dial, which data directory is 
 removed. Three things follow from the record being behind now and then:
 
 * A peer that the record does not know, but whose certificate says that it was admitted, may connect; of what it says only
-  Raft messages are looked at, for "servers process incoming RPC requests without consulting their current configurations"
-  (Ongaro's dissertation, section 4.1): otherwise a node that was away could not vote for one that came meanwhile.
+  Raft messages are looked at, and chunks of the snapshot that it was asked for: "servers process incoming RPC requests
+  without consulting their current configurations" (Ongaro's dissertation, section 4.1), for otherwise a node that was away
+  could not vote for one that came meanwhile.
 * A peer that says it has another address is dialed there, before the log records it: recording it may take its vote.
   Nothing is risked: whoever answers must have the peer's certificate.
 * What is for a peer that cannot be dialed (it is not known, or has moved) goes back on the connection that it has dialed.
+  So do the questions for its snapshot, which is how a node that was away comes to know it.
 """
 
 import logging
@@ -32,6 +34,7 @@ from conclave.cluster.frames import (
 )
 from conclave.cluster.join import check_address
 from conclave.cluster.membership import MembershipRecord
+from conclave.cluster.raft import MessageKind
 from conclave.cluster.replica import Standing
 from conclave.cluster.roster import Roster
 from conclave.cluster.transfer import SnapshotReceiver, SnapshotSender
@@ -90,6 +93,7 @@ class Links:
         self._asked_at: dict[int, float] = {}
         self._refused: set[int] = set()
         self._back: dict[int, Reply] = {}
+        self._back_to_offer: dict[int, Reply] = {}  # on bulk connections, where alone there is room for chunks
 
     # -- who belongs --
 
@@ -123,6 +127,20 @@ class Links:
             return True
         self._back.pop(peer, None)
         return False
+
+    def ask_for_chunk(self, peer: int, question: ChunkRequest) -> bool:
+        """Send a question about a snapshot to the peer that has offered it; False if it was dropped."""
+        if self._transport.send(peer, Lane.BULK, question):
+            return True
+        back = self._back_to_offer.get(peer)
+        if back is not None and back(question):
+            return True
+        self._back_to_offer.pop(peer, None)
+        return False
+
+    def can_ask_for_chunks(self, peer: int) -> bool:
+        """Tell whether there is a way for such questions, as far as this node knows."""
+        return self._transport.is_connected(peer, Lane.BULK) or peer in self._back_to_offer
 
     def announce(self) -> None:
         """Tell every peer about this node."""
@@ -159,6 +177,10 @@ class Links:
             self._driver.receive(peer, frame.messages)
             if not self._transport.is_connected(peer, Lane.CONTROL):
                 self._back[peer] = reply
+            if any(message.kind is MessageKind.SNAPSHOT for message in frame.messages):
+                self._back_to_offer = {peer: reply}
+        elif isinstance(frame, ChunkReply):
+            self._receiver.reply_received(peer, frame)  # which knows whom it has asked, member or not
         elif is_member:
             self._sort(peer, frame, reply)
 
@@ -172,8 +194,6 @@ class Links:
                 self._announced(peer, frame)
             case ChunkRequest():
                 self._chunk_requested(peer, frame, reply)
-            case ChunkReply():
-                self._receiver.reply_received(peer, frame)
             case _:
                 log.debug("a frame out of place", extra={"peer": peer})
 

@@ -340,7 +340,7 @@ class Participation:
     # -- snapshots --
 
     def _send_question(self, peer: int, question: ChunkRequest) -> bool:
-        return self.transport.send(peer, Lane.BULK, question)
+        return self.links.ask_for_chunk(peer, question)
 
     async def _install(self, job: AppendJob, source: int) -> None:
         snapshot = job.snapshot
@@ -376,7 +376,7 @@ class Participation:
         lost_at: float | None = None
         while True:
             await asyncio.sleep(SOURCE_LOST_SECONDS_MAX / 10)
-            if self.transport.is_connected(source, Lane.BULK):
+            if self.links.can_ask_for_chunks(source):
                 lost_at = None
             elif lost_at is None:
                 lost_at = self._clock()

@@ -16,8 +16,9 @@ from conclave.cluster.frames import (
     Outcome,
     Service,
 )
-from conclave.cluster.raft import Entry, Message, MessageKind
+from conclave.cluster.raft import ConfState, Entry, Message, MessageKind, Snapshot, SnapshotMeta
 from conclave.cluster.replica import Standing
+from conclave.cluster.transfer import Descriptor
 from tests.cluster.cluster_of_nodes import Cluster, Member, commit, commit_somewhere, join, until
 
 
@@ -235,5 +236,26 @@ def test_an_identity_of_a_newer_version_is_not_guessed_at() -> None:
             refusal = str(error)
 
         assert "newer version" in refusal
+
+    asyncio.run(play())
+
+
+def test_a_leader_that_a_node_does_not_know_yet_is_asked_for_its_snapshot_where_it_has_offered_it() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        away, stranger = cluster.followers[0], 99
+        term = cluster.leader.node.term + 1
+        members = tuple(sorted([stranger, *(member.raft_id for member in cluster.members)]))
+        snapshot = Snapshot(SnapshotMeta(1000, term, ConfState(members)), msgspec.msgpack.encode(Descriptor(b"s" * 16)))
+        offer = Message(MessageKind.SNAPSHOT, away.raft_id, stranger, term, snapshot=snapshot)
+
+        heard = tell(cluster, away, stranger, Messages([offer]))
+        await until(lambda: any(isinstance(frame, ChunkRequest) for frame in heard.frames))
+        (question,) = [frame for frame in heard.frames if isinstance(frame, ChunkRequest)]
+        tell(cluster, away, stranger, ChunkReply(question.snapshot_id, question.progress, b""))
+
+        await commit_somewhere(cluster, b"one")  # the answer was heard: without it, the fetch would go on
+        await until(lambda: away.machine.datas == [b"one"])
+        await cluster.stop()
 
     asyncio.run(play())

@@ -33,6 +33,7 @@ docs: install
 
 simulate: install
 	$(BIN)/python -m tests.simulator --seeds $(SEEDS)
+	$(BIN)/python -m tests.simulator --nodes --seeds $$(( ($(SEEDS) + 19) / 20 ))
 
 replay: install
 	$(BIN)/python -m tests.compat.replay

@@ -22,6 +22,7 @@ class Outcome(Struct, frozen=True):
         hash: of everything that happened.
         simulated_ms: how long it lasted, healing included.
         happened: how often each kind of message and disturbance occurred.
+        option: of the command line, that plays this kind of seed.
     """
 
     seed: int
@@ -32,11 +33,13 @@ class Outcome(Struct, frozen=True):
     reads: int
     leaders: int
     happened: dict[str, int]
+    option: str = ""
 
     @property
     def line(self) -> str:
         """One line that says what broke and how to see it again."""
-        return f"seed {self.seed}: {self.failure}\n    replay: python -m tests.simulator --seed {self.seed} --trace"
+        command = f"python -m tests.simulator {self.option}--seed {self.seed} --trace"
+        return f"seed {self.seed}: {self.failure}\n    replay: {command}"
 
 
 def play(seed: int, *, play_ms: float = PLAY_MS, trace: Callable[[str], None] | None = None) -> Outcome:
@@ -89,4 +92,21 @@ def summary(outcomes: list[Outcome], seconds: float) -> str:
     )
 
 
-_TOLD = ("crash", "failed", "fence", "lose", "cut", "pause", "membership", "SNAPSHOT", "TIMEOUT_NOW", "RESIGNED")
+_TOLD = (
+    "snapshot",
+    "join",
+    "remove",
+    "wipe",
+    "freeze",
+    "unjudged",
+    "crash",
+    "failed",
+    "fence",
+    "lose",
+    "cut",
+    "pause",
+    "membership",
+    "SNAPSHOT",
+    "TIMEOUT_NOW",
+    "RESIGNED",
+)

@@ -59,6 +59,11 @@ def boot_seconds() -> float:
     return time.clock_gettime(_CLOCK)
 
 
+def boot_ns() -> int:
+    """Return nanoseconds of that clock."""
+    return time.clock_gettime_ns(_CLOCK)
+
+
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 

@@ -39,9 +39,11 @@ from conclave.cluster.errors import ClusterError
 from conclave.cluster.loopback import LoopbackNetwork, LoopbackTransport
 from conclave.cluster.membership import Identity, decode_identity
 from conclave.cluster.node import Node, NodeSettings, TransportFactory, tls_transport_factory
+from conclave.cluster.timing import boot_ns
 from conclave.cluster.transport import Local, Transport
 from conclave.config import InmemStorage, Listener, RaftStorage, RetryJoin, ServerConfig
 from conclave.config_reader import ENVIRONMENT_PREFIXES, ConfigError, Loaded, load
+from conclave.core.clock import WalkingClock
 from conclave.core.joining import JoinTarget
 from conclave.core.lifecycle import Allowances, Lifecycle, NodeInfo
 from conclave.core.metrics import Metrics
@@ -187,7 +189,8 @@ class Server:
         self._log_store, self._state_store = open_storage(config)
         _use_peers_file(config, self._log_store, self._state_store)
         node_id = _node_id(config, self._log_store)
-        self.store = Store(Overlay(self._state_store), wall_clock_ns=time.time_ns, monotonic_seconds=time.monotonic)
+        clock = WalkingClock(time.time_ns, boot_ns)
+        self.store = Store(Overlay(self._state_store), wall_clock_ns=clock.now_ns, monotonic_seconds=time.monotonic)
         self.node = Node(
             node_id=node_id,
             cluster_address=where.cluster,

@@ -6,9 +6,11 @@ SEEDS ?= 300
 MINUTES ?= 10
 KILLS ?= 50
 ROUNDS ?= 10
+STEADY_MINUTES ?= 30
+BURNERS ?= 6
 GROWTH ?= secrets=1000,10000,100000,1000000 connections=1,4,16,64,256,1024 nodes=1,3,5 values=100,1000,10000,65536 leases=100,10000,100000
 
-.PHONY: install demo demo-stop test check docs simulate chaos kills failover replay test-compose bench bench-peer bench-growth bench-check stress clean
+.PHONY: install demo demo-stop test check docs simulate chaos kills failover steady replay test-compose bench bench-peer bench-growth bench-check stress clean
 
 install: $(VENV)/.installed
 
@@ -39,13 +41,16 @@ replay: install
 	$(BIN)/python -m tests.compat.replay
 
 chaos: install
-	$(BIN)/python -m tests.processes --minutes $(MINUTES)
+	scripts/chaos --minutes $(MINUTES)
 
 kills: install
 	$(BIN)/python -m tests.processes --kills $(KILLS)
 
 failover: install
 	$(BIN)/python -m tests.processes --failover $(ROUNDS)
+
+steady: install
+	$(BIN)/python -m tests.processes --steady $(STEADY_MINUTES) --burners $(BURNERS)
 
 test-compose: install
 	tests/compose/run

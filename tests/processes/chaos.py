@@ -5,11 +5,13 @@ says which a run without a plan draws from. Beside what `history.judge` says, a 
 
 * fewer than `RATE_MIN` writes a second were accepted, all in all: a cluster that stands still proves nothing,
 * any log of a node holds a traceback, or any file of its data something that clients have sent,
-* a node's memory or files have grown beyond their bounds.
+* a node's memory or files have grown beyond their bounds,
+* a token ended early, late or not for good because a clock jumped.
 """
 
 import asyncio
 import contextlib
+import os
 import random
 import secrets
 import shutil
@@ -22,13 +24,16 @@ from typing import Final
 
 from msgspec import Struct, field
 
-from tests.processes.faults import SmallDisk, Wires, both_ways, rot, wipe
+from tests.processes.faults import SickDisk, SmallDisk, WallClock, Wires, both_ways, rot, wipe
 from tests.processes.history import judge
 from tests.processes.load import MOUNT, Load, places_of, read_everything
 from tests.processes.nodes import Cluster, Node, wait_until
 from tests.simulator.linearizability import Kind
 
 NAMES: Final = ("a", "b", "c")
+FOURTH: Final = "d"
+UNHEALTHY: Final = 474
+"""What health says of a node that cannot do its part."""
 RATE_MIN: Final = 5
 MEMORY_BYTES_MAX: Final = 256 << 20
 FILE_BYTES_MAX: Final = 512 << 20
@@ -38,6 +43,12 @@ ACCEPTED_SECONDS_MAX: Final = 30.0
 HARM_SECONDS: Final = 2.0
 """How long a harm lasts, and what clients feel of it is measured; time for two elections."""
 DELAY_SECONDS: Final = 0.04
+JUMP_HOURS_MAX: Final = 20
+"""Below a day: so far apart the clocks of nodes may be that accept each other's certificates."""
+LASTING_TTL: Final = "30m"
+BRIEF_TTL: Final = "2s"
+BRIEF_SECONDS_MAX: Final = 10.0
+"""When a token of that lifetime is over at the latest, asked on a machine that has other work."""
 
 
 class Event(Struct, frozen=True):
@@ -72,6 +83,19 @@ class Verdict(Struct, frozen=True):
     notes: list[str] = field(default_factory=list)
 
 
+class Surroundings(Struct, frozen=True):
+    """What can fail nodes, by name of the node, beside the wires."""
+
+    sick_disks: dict[str, SickDisk]
+    small_disks: dict[str, SmallDisk]
+    clocks: dict[str, WallClock]
+
+    def environment(self, name: str) -> dict[str, str]:
+        """Return what a node's process has to know of them."""
+        known = self.sick_disks[name].environment
+        return {**known, **self.clocks[name].environment} if self.clocks else known
+
+
 class Run:
     """A cluster under load.
 
@@ -79,21 +103,23 @@ class Run:
         cluster: started.
         load: started.
         wires: between the nodes, if they can be cut.
-        disks: of the nodes that have one of their own.
+        surroundings: what else can fail the nodes.
         chooser: chooses victims.
     """
 
     def __init__(
-        self, cluster: Cluster, load: Load, wires: Wires | None, disks: dict[str, SmallDisk], chooser: random.Random
+        self, cluster: Cluster, load: Load, wires: Wires | None, surroundings: Surroundings, chooser: random.Random
     ) -> None:
         self.cluster = cluster
         self.load = load
         self.wires = wires
-        self.disks = disks
+        self.surroundings = surroundings
         self.places = load.places
         self.chooser = chooser
         self.harm_seconds = HARM_SECONDS
         self.events: list[Event] = []
+        self.complaints: list[str] = []
+        self.notes: list[str] = []
         self.observed_at = 0.0
         self.began_at = time.monotonic()
 
@@ -131,9 +157,8 @@ class Run:
 
     def wait_accepted(self, since: float) -> float:
         """Wait for a write that was accepted after a moment, and return when."""
-        found: float = wait_until(
-            lambda: self.load.history.first_accepted(since), "a write is accepted", ACCEPTED_SECONDS_MAX
-        )
+        seconds_max = ACCEPTED_SECONDS_MAX + max(0, since - time.monotonic())
+        found: float = wait_until(lambda: self.load.history.first_accepted(since), "a write is accepted", seconds_max)
         return found
 
     def any_node(self) -> Node:
@@ -264,12 +289,39 @@ class Run:
 
     def fill_disk(self) -> None:
         """Leave a node no room to write; it comes back by itself when it has some."""
-        name = self.chooser.choice(list(self.disks))
+        disks = self.surroundings.small_disks
+        name = self.chooser.choice(list(disks))
         node = next(node for node in self.cluster.nodes if node.name == name)
         with self.fault("full disk", node):
-            self.disks[name].fill()
+            disks[name].fill()
             self.observe()
-            self.disks[name].free()
+            disks[name].free()
+            self.wait_whole()
+
+    def hang_disk(self, victim: Node | None = None) -> None:
+        """Let no sync of a node's log end; it comes back by itself when they do."""
+        node = victim or self.any_node()
+        disk = self.surroundings.sick_disks[node.name]
+        with self.fault("disk hangs", node):
+            disk.hang()
+            self.observe()
+            disk.heal()
+            self.wait_whole()
+
+    def fail_disk(self, victim: Node | None = None) -> None:
+        """Let every sync of a node's log fail: it stays up and takes no part, though the disk is well, until a restart."""
+        node = victim or self.any_node()
+        disk = self.surroundings.sick_disks[node.name]
+        with self.fault("disk fails", node):
+            disk.fail()
+            self.observe()
+            wait_until(lambda: node.health() == UNHEALTHY, f"{node.name} says that its disk failed")
+            disk.heal()
+            self.wait_accepted(time.monotonic())
+            if node.health() != UNHEALTHY:
+                self.complaints.append(f"{node.name} goes on after a sync that failed")
+            assert node.end(signal.SIGTERM) == 0, f"{node.name} did not end cleanly"
+            self.restart(node)
             self.wait_whole()
 
     def rot_log(self) -> None:
@@ -288,21 +340,105 @@ class Run:
         with self.fault("replace", node):
             self._replace(node)
 
+    def demote_and_promote(self) -> None:
+        """Take a member's vote for a while."""
+        node = self.any_node()
+        with self.fault("demote", node):
+            self._change_member("demote", node)
+            wait_until(lambda: self._voters() == len(self.cluster.nodes) - 1, f"{node.name} votes no more")
+            self.observe()
+            self._change_member("promote", node)
+            self.wait_whole()
+
+    def grow_and_shrink(self) -> None:
+        """Let a fourth node join, vote and answer clients, and remove it again."""
+        nodes = self.cluster.nodes
+        node = Node(self.cluster.folder, FOURTH, more_environment=self.surroundings.environment(FOURTH))
+        with self.fault("fourth node", node):
+            nodes.append(node)
+            node.start()
+            self.cluster.join(node, self.cluster.leader())
+            self.wait_caught_up(node)
+            self._change_member("promote", node)
+            self.wait_whole()
+            self.load.only(places_of(nodes))
+            self.observe()
+            self.load.only(self.places)
+            self._change_member("remove-peer", node)
+            assert node.end(signal.SIGTERM) == 0, f"{node.name} did not end cleanly"
+            nodes.remove(node)
+            self.wait_whole()
+        self.complaints += [*self._logs(node), *self._canaries(node)]
+        shutil.rmtree(node.data)
+
     def _replace(self, node: Node) -> None:
-        self._remove(node)
+        self._change_member("remove-peer", node)
         node.end(signal.SIGTERM)
         wipe(node.data)
         node.start()
         self.cluster.join(node, self.cluster.leader())
         self.wait_whole()
 
-    def _remove(self, node: Node) -> None:
-        def is_removed() -> bool:
+    def _change_member(self, change: str, node: Node) -> None:
+        """Ask another node for a change until it says that it is made."""
+
+        def is_changed() -> bool:
             body = {"server_id": node.name}
             asked = self.others(node)[0]
-            return asked.request("POST", "sys/storage/raft/remove-peer", body, self.cluster.token)[0] == 204
+            return asked.request("POST", f"sys/storage/raft/{change}", body, self.cluster.token)[0] == 204
 
-        wait_until(is_removed, f"{node.name} is removed")
+        wait_until(is_changed, f"{change} {node.name}")
+
+    # -- clocks --
+
+    def jump_clock(self) -> None:
+        """Set a node's clock hours ahead or back while it runs, and right again; no token ends early, late or for a while."""
+        node = self.any_node()
+        clock = self.surroundings.clocks[node.name]
+        seconds = self.chooser.choice((-1, 1)) * self.chooser.randrange(3600, JUMP_HOURS_MAX * 3600)
+        lasting = self._make_token(LASTING_TTL)
+        with self.fault("clock ahead" if seconds > 0 else "clock back", node):
+            clock.jump(seconds)
+            brief = self._make_token(BRIEF_TTL)
+            began_at = time.monotonic()
+            self.observe()
+            self._expect_of_tokens(f"{seconds / 3600:+.1f} h at {node.name}", [lasting], 200)
+            wait_until(lambda: self._is_over(brief), "a brief token is over")
+            if time.monotonic() - began_at > BRIEF_SECONDS_MAX:
+                self.complaints.append(f"a token of {BRIEF_TTL} took {time.monotonic() - began_at:.0f} s to end")
+            clock.back()
+            self.wait_whole()
+            self._expect_of_tokens(f"{node.name} is right again", [lasting], 200)
+            self._expect_of_tokens(f"{node.name} is right again", [brief], 403)
+
+    def _make_token(self, ttl: str) -> str:
+        def make() -> str:
+            fields = {"ttl": ttl, "policies": ["default"]}
+            status, answer = self.cluster.leader().request("POST", "auth/token/create", fields, self.cluster.token)
+            return str(answer["auth"]["client_token"]) if status == 200 else ""
+
+        token: str = wait_until(make, "a token is made")
+        return token
+
+    def _is_over(self, token: str) -> bool:
+        return self._status(self.chooser.choice(self.cluster.nodes), token) == 403
+
+    def _expect_of_tokens(self, when: str, tokens: list[str], expected: int) -> None:
+        for node in self.cluster.nodes:
+            for token in tokens:
+                status = self._status(node, token)
+                if status != expected:
+                    self.complaints.append(f"{node.name} answered {status} to a token, not {expected}, while {when}")
+
+    def _status(self, node: Node, token: str) -> int:
+        """Return what a node says of a token, once it says anything."""
+
+        def ask() -> int:
+            status = node.request("GET", "auth/token/lookup-self", token=token)[0]
+            return status if status in (200, 403) else 0
+
+        status: int = wait_until(ask, f"{node.name} answers to a token")
+        return status
 
     # -- being whole again --
 
@@ -346,7 +482,9 @@ class Run:
         keys = sorted({operation.key for operation in history.operations if operation.kind in (Kind.WRITE, Kind.CAS)})
         reads, versions = asyncio.run(read_everything(self.places, self.cluster.token, keys))
         history.operations += reads
-        complaints = [*judge(history, versions), *self._bounds(), *self._logs(), *self._canaries()]
+        complaints = [*self.complaints, *judge(history, versions), *self._bounds()]
+        for node in self.cluster.nodes:
+            complaints += [*self._logs(node), *self._canaries(node)]
         if len(history.accepted_at) < RATE_MIN * seconds:
             complaints.append(f"only {len(history.accepted_at)} writes were accepted in {seconds:.0f} s")
         return Verdict(
@@ -357,6 +495,7 @@ class Run:
             len(keys),
             seconds,
             dict(history.answers),
+            [*self.notes, f"load average at the end: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"],
         )
 
     def _bounds(self) -> list[str]:
@@ -371,16 +510,13 @@ class Run:
             complaints += [f"{name} takes {size >> 20} MiB" for name, size in sizes.items() if size > FILE_BYTES_MAX]
         return complaints
 
-    def _logs(self) -> list[str]:
-        return [
-            f"{node.name} has logged a traceback" for node in self.cluster.nodes if "Traceback" in node.log.read_text()
-        ]
+    def _logs(self, node: Node) -> list[str]:
+        return [f"{node.name} has logged a traceback"] if "Traceback" in node.log.read_text() else []
 
-    def _canaries(self) -> list[str]:
+    def _canaries(self, node: Node) -> list[str]:
         secret = (self.load.canary.encode(), self.cluster.token.encode(), self.cluster.key.encode())
         return [
             f"{file.name} of {node.name} holds a canary"
-            for node in self.cluster.nodes
             for file in (*_files(node), node.log)
             if any(each in file.read_bytes() for each in secret)
         ]
@@ -405,22 +541,41 @@ RANDOM_FAULTS: Final[dict[str, Callable[[Run], None]]] = {
     "fill-disk": Run.fill_disk,
     "rot-log": Run.rot_log,
     "replace-member": Run.replace_member,
+    "hang-disk": Run.hang_disk,
+    "fail-disk": Run.fail_disk,
+    "jump-clock": Run.jump_clock,
+    "demote-and-promote": Run.demote_and_promote,
+    "grow-and-shrink": Run.grow_and_shrink,
 }
 
 
 @contextlib.contextmanager
-def running(folder: Path, seed: int, *, has_wires: bool = True, has_small_disks: bool = False) -> Iterator[Run]:
-    """Yield a run on a new cluster, and end all of it."""
+def running(
+    folder: Path, seed: int, *, has_wires: bool = True, has_small_disks: bool = False, has_clocks: bool = False
+) -> Iterator[Run]:
+    """Yield a run on a new cluster, and end all of it.
+
+    Raises:
+        OSError: clocks are wanted, and there is no libfaketime; or small disks, and this user may not mount.
+    """
     chooser = random.Random(seed)
     with contextlib.ExitStack() as stack:
         wires = stack.enter_context(Wires(NAMES)) if has_wires else None
-        disks = {}
+        around = Surroundings(
+            {name: SickDisk(folder / f"disk-{name}") for name in (*NAMES, FOURTH)},
+            {},
+            {name: WallClock(folder / f"clock-{name}") for name in (*NAMES, FOURTH)} if has_clocks else {},
+        )
         for name in NAMES if has_small_disks else ():
-            disks[name] = SmallDisk(folder / f"data-{name}")
-            stack.callback(disks[name].close)
+            around.small_disks[name] = SmallDisk(folder / f"data-{name}")
+            stack.callback(around.small_disks[name].close)
         cluster = Cluster(folder)
+        ports = wires.ports if wires is not None else {}
+        cluster.nodes = [
+            Node(folder, name, known_port=ports.get(name, 0), more_environment=around.environment(name))
+            for name in NAMES
+        ]
         if wires is not None:
-            cluster.nodes = [Node(folder, name, known_port=wires.ports[name]) for name in NAMES]
             wires.nodes = cluster.nodes
         stack.callback(cluster.stop)
         cluster.start()
@@ -430,7 +585,7 @@ def running(folder: Path, seed: int, *, has_wires: bool = True, has_small_disks:
         places = places_of(cluster.nodes)
         load = Load(places, cluster.token, canary=f"canary{secrets.token_hex(8)}", seed=seed)
         stack.enter_context(load)
-        run = Run(cluster, load, wires, disks, chooser)
+        run = Run(cluster, load, wires, around, chooser)
         run.wait_accepted(run.began_at)
         yield run
 

@@ -1,18 +1,22 @@
-"""What stands between nodes and can fail them: wires that are cut or slow, disks that are full, logs that rot.
+"""What can fail nodes from outside: wires, disks that are full, hang or fail, clocks that jump, logs that rot, busy cores.
 
 `Wires` is a relay before the cluster port of each node. Who opened a connection is looked up in /proc, so that each way
 between two nodes can be cut alone. What is sent on a cut way is held and comes late, as TCP would have it, or never if the
 connection breaks first.
+
+`SickDisk` and `WallClock` are files that a node's process looks at: it has to be started with their `environment`.
 """
 
 import asyncio
 import contextlib
+import os
 import random
 import shutil
 import socket
 import subprocess
+import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -24,6 +28,9 @@ PAGE_BYTES: Final = 4096
 ROTTEN_BYTES: Final = 24
 SMALL_DISK_BYTES: Final = 192 << 20
 BALLAST: Final = "ballast"
+SICK_DISKS: Final = Path(__file__).parent / "sick_disks"
+FAKETIME_PATTERNS: Final = ("/usr/lib/*/faketime/libfaketime.so.1", "/usr/lib*/faketime/libfaketime.so.1")
+"""Where Debian and others put it."""
 
 Way = tuple[str, str]
 """From one node to another, by name."""
@@ -200,6 +207,90 @@ class SmallDisk:
     def close(self) -> None:
         """Unmount it, whoever still has a file open."""
         subprocess.run(["umount", "--lazy", self.folder], check=True)
+
+
+class SickDisk:
+    """What makes the log's syncs of a node hang or fail (`sick_disks/sitecustomize.py`).
+
+    Args:
+        folder: for the files that say so; made here.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self._hang = folder / "hang"
+        self._fail = folder / "fail"
+        before = os.environ.get("PYTHONPATH")
+        path = f"{SICK_DISKS}:{before}" if before else str(SICK_DISKS)
+        self.environment = {"PYTHONPATH": path, "CONCLAVE_TEST_DISK": str(folder)}
+
+    def hang(self) -> None:
+        """Let no sync end."""
+        self._hang.touch()
+
+    def fail(self) -> None:
+        """Let every sync fail."""
+        self._fail.touch()
+
+    def heal(self) -> None:
+        """Let every sync, those that hang among them, do what it should."""
+        self._hang.unlink(missing_ok=True)
+        self._fail.unlink(missing_ok=True)
+
+
+class WallClock:
+    """The wall clock of a node; clocks that count from some moment on are not touched (libfaketime's manual).
+
+    Args:
+        file: for what libfaketime adds to the time; made here.
+
+    Raises:
+        OSError: libfaketime is not installed.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self.back()
+        self.environment = {
+            "LD_PRELOAD": str(libfaketime()),
+            "FAKETIME_TIMESTAMP_FILE": str(file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "FAKETIME_FORCE_MONOTONIC_FIX": "0",  # or waits for the interpreter's lock take their whole 5 ms
+            "NO_FAKE_STAT": "1",
+        }
+
+    def jump(self, seconds: int) -> None:
+        """Let the clock be ahead, or behind if negative, from now on."""
+        draft = self._file.with_suffix(".new")
+        draft.write_text(f"{seconds:+d}\n")
+        draft.rename(self._file)  # the time is asked for while this is written
+
+    def back(self) -> None:
+        """Let the clock be right."""
+        self.jump(0)
+
+
+def libfaketime() -> Path:
+    """Return the library that changes a process's clock.
+
+    Raises:
+        OSError: it is not installed.
+    """
+    found = [path for pattern in FAKETIME_PATTERNS for path in sorted(Path("/").glob(pattern.removeprefix("/")))]
+    if not found:
+        raise OSError("clocks jump by libfaketime, which is not installed (Debian: apt-get install libfaketime)")
+    return found[0]
+
+
+@contextlib.contextmanager
+def burning(count: int) -> Iterator[None]:
+    """Keep so many processes busy, at the priority of everybody else."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(count):
+            burner = stack.enter_context(subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]))
+            stack.callback(burner.kill)
+        yield
 
 
 def wipe(folder: Path) -> None:

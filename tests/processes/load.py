@@ -4,9 +4,10 @@ They run in a thread of their own, so that faults can be written as plain code b
 keys of one group, and the other half those of another: eight clients and `OPERATIONS_OF_A_KEY_MAX` operations a key are what
 the judge can search (`tests.simulator.linearizability`); then the group moves to new keys.
 
-Each client has a node of its own, so that all nodes are asked all the time. A client that is not answered, or is answered
-503, goes on with another one for a while, and never repeats a write: its outcome is unknown. Any other answer than expected
-is a surprise, and fails the run.
+Each client has a node of its own, so that all nodes are asked all the time; half of them use tokens, on any node, and the
+others stay where they are: so at each node there are some that wait for no other. A client that is not answered, or is
+answered 503, goes on with another one for a while, and never repeats a write: its outcome is unknown. Any other answer than
+expected is a surprise, and fails the run.
 """
 
 import asyncio
@@ -36,6 +37,8 @@ PAUSE_SECONDS: Final = 0.02
 OPERATIONS_AWAY: Final = 100
 """After so many operations elsewhere a client goes back to its own node."""
 MOUNT: Final = "secret"
+UNREACHED: Final = "unreached"
+"""What a request is counted as whose node took no connection."""
 
 
 Step = Callable[[str], Coroutine[Any, Any, object]]
@@ -216,7 +219,7 @@ class Load:
         self.token = token
         self.canary = canary
         self._seed = seed
-        self._clients = clients
+        self.clients = clients
         self._numbers = 0
         self._ends = threading.Event()
         self._error: BaseException | None = None
@@ -263,7 +266,7 @@ class Load:
 
     async def _run_clients(self) -> None:
         async with asyncio.TaskGroup() as group:
-            for number in range(self._clients):
+            for number in range(self.clients):
                 chooser = random.Random(f"{self._seed}/{number}")
                 group.create_task(Client(self, number, chooser).run())
 
@@ -289,7 +292,7 @@ class Client:
             self.list_beside,
             self.use_a_token,
         ]
-        weights = [50, 30, 14, 3, 3]
+        weights = [50, 30, 14, 3, 6 if self.number >= self.load.clients // 2 else 0]
         while not self.load.is_ending:
             await self._choose_node()
             (step,) = self.chooser.choices(steps, weights)
@@ -394,7 +397,11 @@ class Client:
         Raises:
             NotSent, Unanswered: see there.
         """
-        status, answer = await self.connection.request(method, path, fields, token or self.load.token)
+        try:
+            status, answer = await self.connection.request(method, path, fields, token or self.load.token)
+        except NotSent:
+            self.history.answers[UNREACHED] += 1
+            raise
         self.history.answers[str(status)] += 1
         if status == 503:
             errors = (answer or {}).get("errors") or [""]

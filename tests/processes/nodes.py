@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +79,12 @@ class Node:
         folder: for its configuration, log and data.
         name: its id in the cluster.
         known_port: the cluster port that it names to its peers, if something stands between them and the node.
+        more_environment: variables for its process beside our own.
     """
 
-    def __init__(self, folder: Path, name: str, *, known_port: int = 0) -> None:
+    def __init__(
+        self, folder: Path, name: str, *, known_port: int = 0, more_environment: Mapping[str, str] | None = None
+    ) -> None:
         self.folder = folder
         self.name = name
         self.api_port, self.cluster_port = free_ports(2)
@@ -96,6 +99,7 @@ class Node:
             )
         )
         self.log = folder / f"{name}.log"
+        self.more_environment = more_environment or {}
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -114,6 +118,7 @@ class Node:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env={**os.environ, **self.more_environment},
                 umask=umask,
                 start_new_session=True,
             )
@@ -151,6 +156,7 @@ class Cluster:
     """Three nodes, unsealed, with kv-v2 at secret/."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.nodes = [Node(folder, name) for name in ("a", "b", "c")]
         self.key = self.token = ""
 

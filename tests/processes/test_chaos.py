@@ -29,13 +29,21 @@ def test_a_leader_may_be_lost_in_any_way_while_clients_ask_a_standby(tmp_path: P
         verdict = run.finish()
 
     assert verdict.complaints == []
-    assert [event.failed for event in verdict.events] == [[]] * 4
+    assert [event.failed for event in verdict.events] == [[]] * 6
 
 
 def test_members_wires_and_logs_may_fail_at_the_same_time_as_clients_write(tmp_path: Path) -> None:
     with running(tmp_path, seed=3) as run:
         run.harm_seconds = HARM_SECONDS
-        for fault in (Run.cut_off, Run.cut_one_way, Run.replace_member, Run.rot_log, Run.kill_all):
+        for fault in (
+            Run.cut_off,
+            Run.cut_one_way,
+            Run.replace_member,
+            Run.demote_and_promote,
+            Run.grow_and_shrink,
+            Run.rot_log,
+            Run.kill_all,
+        ):
             fault(run)
         verdict = run.finish()
 

@@ -24,6 +24,8 @@ from typing import Any, Final, Self
 from tests.processes.nodes import Node
 
 CHUNK_BYTES: Final = 64 * 1024
+ACCEPT_TURNS: Final = 5
+"""More turns of the loop than it takes from a connection's coming to its relay: what comes last is closed, too."""
 PAGE_BYTES: Final = 4096
 ROTTEN_BYTES: Final = 24
 SMALL_DISK_BYTES: Final = 192 << 20
@@ -98,6 +100,8 @@ class Wires:
     async def _stop(self) -> None:
         for server in self._servers:
             server.close()
+        for _ in range(ACCEPT_TURNS):
+            await asyncio.sleep(0)
         for relay in self._relays:
             relay.cancel()
         await asyncio.gather(*self._relays, return_exceptions=True)

@@ -5,7 +5,7 @@ python -m bench --peer                  operations and events in turns with a re
 python -m bench --layers barrier,log    some layers, no operations
 python -m bench --operations read       operations whose name contains a word
 python -m bench --flame 'kv-v2 read'    a flame graph of the leader during an operation (py-spy)
-python -m bench --stress                  what much data does, held to bounds: fails if one is missed
+python -m bench --stress                what much data does, held to bounds: fails if one is missed
 python -m bench --growth secrets=1000,100000 connections=1,1024 nodes=1,3,5 values=100,65536 leases=100,10000
 """
 
@@ -129,8 +129,10 @@ def _measure_stress(arguments: argparse.Namespace, machine: dict[str, Any]) -> i
         raise SystemExit(f"no such item: {', '.join(unknown)}; there are {', '.join(ITEMS)}")
     checks = stress(names, arguments.base_port, _say)
     print(report.stress_table(checks), end="\n\n")
-    name = arguments.name or ("local-stress" if names else "stress")
-    print(f"written to {report.save(name, machine, stress=checks)}")
+    name = arguments.name or "stress"
+    kept = [check for check in report.saved_stress(name) if check.item not in {check.item for check in checks}]
+    everything = sorted([*kept, *checks], key=lambda check: list(ITEMS).index(check.item))
+    print(f"written to {report.save(name, machine, stress=everything)}")
     return 0 if all(check.is_held for check in checks) else 1
 
 

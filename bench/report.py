@@ -77,6 +77,14 @@ def save(
     return file
 
 
+def saved_stress(name: str) -> list[Check]:
+    """Return what an earlier run has written about much data."""
+    file = RESULTS / f"{name}.json"
+    if not file.exists():
+        return []
+    return msgspec.convert(json.loads(file.read_text())["stress"], list[Check])
+
+
 def layer_table(figures: Sequence[Figure]) -> str:
     """Return the layers as a table."""
     rows = [

@@ -17,7 +17,7 @@ import subprocess
 import tarfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Final, Self
@@ -53,9 +53,9 @@ WRITERS: Final = 4
 MIB: Final = 1 << 20
 MEMORY_GROWTH_MIB_MAX: Final = 64
 MEMORY_POLL_SECONDS: Final = 0.02
-DAMAGES: Final = 200
-EDGE_BYTES: Final = 16
-"""At the end of the file, each of them: the last block, the sum and the size."""
+DAMAGED_PLACES: Final = 500
+REFUSED: Final = 77
+"""How a process ends that has refused a damaged file."""
 COPY_BYTES: Final = 1 << 18
 REQUEST_SECONDS_MAX: Final = 600
 SAMPLED_READS: Final = 100
@@ -285,16 +285,61 @@ class _Damaged(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         start = self._file.tell()
-        if not self._flip:
-            left = max(0, self._position - start)
-            return self._file.read(left if size < 0 else min(left, size))
-        content = self._file.read(size)
-        place = self._position - start
-        if 0 <= place < len(content):
-            changed = bytearray(content)
-            changed[place] ^= self._flip
-            return bytes(changed)
+        return _damaged(self._file.read(size), self._position - start, self._flip)
+
+
+class _Branching(io.RawIOBase):
+    """A file that is read once as it is; and from each position on once more, with damage there, in a process of its own.
+
+    What stands before the damage need not be read for each anew: what has been made of it is in the process that forks.
+
+    Attributes:
+        is_damaged: this is such a process.
+        accepted: positions and what was done there, if the process did not end with `REFUSED`.
+    """
+
+    def __init__(self, file: IO[bytes], damages: Iterable[tuple[int, int]]) -> None:
+        super().__init__()
+        self.is_damaged = False
+        self.accepted: list[tuple[int, int]] = []
+        self._descriptor = file.fileno()
+        self._offset = 0
+        self._damages = sorted(damages, reverse=True)
+        self._cut_at: int | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        start = self._offset
+        if self._cut_at is not None:
+            size = min(size, self._cut_at - start)
+        content = os.pread(self._descriptor, size, start)  # not read(): the processes share the file's own place
+        self._offset += len(content)
+        while self._damages and self._damages[-1][0] < self._offset:
+            position, flip = self._damages.pop()
+            child = os.fork()
+            if child == 0:
+                return self._become_damaged(content, start, position, flip)
+            if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != REFUSED:
+                self.accepted.append((position, flip))
         return content
+
+    def _become_damaged(self, content: bytes, start: int, position: int, flip: int) -> bytes:
+        self.is_damaged = True
+        self._damages.clear()
+        if not flip:
+            self._cut_at = self._offset = position
+        return _damaged(content, position - start, flip)
+
+
+def _damaged(content: bytes, place: int, flip: int) -> bytes:
+    """Return content with the byte at a place changed, if it is in there; or all before it, if `flip` is 0."""
+    if not flip:
+        return content[: max(0, place)]
+    if not 0 <= place < len(content):
+        return content
+    return content[:place] + bytes([content[place] ^ flip]) + content[place + 1 :]
 
 
 def _verified(file: Path, folder: Path, say: Say) -> Iterator[Check]:
@@ -302,42 +347,47 @@ def _verified(file: Path, folder: Path, say: Say) -> Iterator[Check]:
         started = time.perf_counter()
         verify_file(source)
         seconds = time.perf_counter() - started
-        said = subprocess.run(
-            [CONCLAVE.command[0], "operator", "raft", "snapshot", "inspect", str(file)],
-            capture_output=True,
-            check=False,
-            env={**os.environ, "HOME": str(folder)},
-        )
-        accepted = [damage for damage in _damages(source, file.stat().st_size) if _is_accepted(source, *damage)]
+        damages = _damages(source, file.stat().st_size)
+        accepted = _accepted(source, damages)
     for position, flip in accepted:
         say(f"not refused: {'cut' if not flip else f'byte ^ {flip}'} at {position}")
+    said = subprocess.run(
+        [CONCLAVE.command[0], "operator", "raft", "snapshot", "inspect", str(file)],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "HOME": str(folder)},
+    )
     yield told("snapshot", "seconds to verify it", seconds, "s")
     yield held_to("snapshot", "refusals of the whole file by `snapshot inspect`", said.returncode, 0, "")
-    yield held_to("snapshot", "damaged files that verify accepts", len(accepted), 0, "")
+    yield told("snapshot", "single bytes changed, and cuts", len(damages), "")
+    yield held_to("snapshot", "of these, files that verify accepts", len(accepted), 0, "")
 
 
-def _damages(source: IO[bytes], size: int) -> Iterator[tuple[int, int]]:
-    """Iterate over positions and what to do there (see `_Damaged`): edges of the structure first, then random places."""
+def _damages(source: IO[bytes], size: int) -> list[tuple[int, int]]:
+    """Return positions and what to do there (see `_Damaged`): all edges of the structure, and random places."""
     chance = random.Random(3)
-    edges = {*range(32), *range(size - EDGE_BYTES, size)}
+    positions = {*range(64), *range(size - 64, size), *(chance.randrange(size) for _ in range(DAMAGED_PLACES))}
     source.seek(0)
     with tarfile.open(fileobj=source, mode="r:gz") as tar:
         # Where they are in the tar; in the file there are some bytes more, five for each block that is stored.
-        edges |= {start for member in tar for start in (member.offset, member.offset_data)}
-    for position in sorted(edges):
-        yield position, 1 << chance.randrange(8)
-        yield position, 0
-    for _ in range(DAMAGES // 2):
-        yield chance.randrange(size), 1 << chance.randrange(8)
-        yield chance.randrange(size), 0
+        positions |= {start for member in tar for start in (member.offset, member.offset_data)}
+    return [(position, flip) for position in positions for flip in (0, 1 << chance.randrange(8))]
 
 
-def _is_accepted(source: IO[bytes], position: int, flip: int) -> bool:
+def _accepted(source: IO[bytes], damages: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Verify the file with each damage; return those with which it is accepted, or not refused as it should be."""
+    branching = _Branching(source, damages)
+    code = 1
     try:
-        verify_file(_Damaged(source, position, flip=flip))  # type: ignore[arg-type]  # all that is asked for is read()
+        verify_file(branching)  # type: ignore[arg-type]  # all that is asked for is read()
     except StorageError:
-        return False
-    return True
+        if not branching.is_damaged:
+            raise
+        code = REFUSED
+    finally:
+        if branching.is_damaged:
+            os._exit(code)
+    return branching.accepted
 
 
 # -- and back --

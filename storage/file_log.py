@@ -47,6 +47,7 @@ from conclave.storage.log_batches import (
     BATCH_HEAD_BYTES,
     FILE_HEAD_BYTES,
     batch_bytes,
+    body_checksum,
     file_head,
     is_torn,
     make_batch,
@@ -511,7 +512,7 @@ class FileLog:
         last = offset = FILE_HEAD_BYTES
         while (body := open_batch(content, offset, self._sequence, self._chained)) is not None:
             _replay_body(self._contents, body, segment, offset + BATCH_HEAD_BYTES)
-            self._chained = checksum(body, self._chained)
+            self._chained = body_checksum(content, offset)
             self._sequence += 1
             last, offset = offset, offset + batch_bytes(len(body))
         if offset == FILE_HEAD_BYTES or (content.count(0, offset) < len(content) - offset and not is_last):

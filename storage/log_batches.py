@@ -31,11 +31,11 @@ BATCH_HEAD_BYTES: Final = _BATCH_HEAD.size
 
 def make_batch(body: bytes, sequence: int, chained: int) -> tuple[bytes, int]:
     """Return a batch, padded, and its body's checksum, which the next batch is chained to."""
-    body_checksum = checksum(body, chained)
-    head = _BATCH_HEAD.pack(_BATCH_MAGIC, len(body), sequence, body_checksum, 0)[: -_CHECKSUM.size]
+    own = checksum(body, chained)
+    head = _BATCH_HEAD.pack(_BATCH_MAGIC, len(body), sequence, own, 0)[: -_CHECKSUM.size]
     batch = head + _CHECKSUM.pack(checksum(head)) + body
     # No sector of a whole batch is blank: it begins with the magic and ends like this, and between is sealed data.
-    return batch.ljust(batch_bytes(len(body)), b"\xff"), body_checksum
+    return batch.ljust(batch_bytes(len(body)), b"\xff"), own
 
 
 def batch_bytes(body_bytes: int) -> int:
@@ -48,10 +48,10 @@ def open_batch_head(content: bytes, offset: int) -> tuple[int, int, int] | None:
     head = content[offset : offset + BATCH_HEAD_BYTES]
     if len(head) < BATCH_HEAD_BYTES:
         return None
-    magic, length, sequence, body_checksum, head_checksum = _BATCH_HEAD.unpack(head)
+    magic, length, sequence, chained, head_checksum = _BATCH_HEAD.unpack(head)
     if magic != _BATCH_MAGIC or checksum(head[: -_CHECKSUM.size]) != head_checksum:
         return None
-    return length, sequence, body_checksum
+    return length, sequence, chained
 
 
 def open_batch(content: bytes, offset: int, sequence: int, chained: int) -> bytes | None:
@@ -61,6 +61,13 @@ def open_batch(content: bytes, offset: int, sequence: int, chained: int) -> byte
         return None
     body = content[offset + BATCH_HEAD_BYTES : offset + BATCH_HEAD_BYTES + head[0]]
     return body if len(body) == head[0] and checksum(body, chained) == head[2] else None
+
+
+def body_checksum(content: bytes, offset: int) -> int:
+    """Return the checksum of the body of the batch at `offset`, which is whole: what the next batch is chained to."""
+    head = open_batch_head(content, offset)
+    assert head is not None, "it was opened"
+    return head[2]
 
 
 def is_torn(content: bytes, offset: int, sequence: int) -> bool:

@@ -131,7 +131,8 @@ def _stress(stress: dict[str, Any]) -> str:
         for each in stress["stress"]
     ]
     return (
-        "## Much data\n\n`make stress` fails if a bound is missed (`bench/stress.py` says what each item does).\n\n"
+        "## Much data\n\n`make stress` fails if a bound is missed (`bench/stress.py` says what each item does). Latencies\n"
+        "are told beside those of the minutes before and after: other programs may have used the machine.\n\n"
         f"{_machine(stress['machine'])}\n" + _table(("item", "figure", "measured", "at most", "held"), rows)
     )
 

@@ -14,7 +14,6 @@ A node that cannot start says in one line what is wrong (`StartFailed`), and end
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import platform
@@ -59,6 +58,7 @@ from conclave.engines import REGISTRY as ENGINES
 from conclave.methods import REGISTRY as METHODS
 from conclave.presentation import banner, sanitized, storage_name
 from conclave.recover import recover_stores, use_peers_file
+from conclave.runtime import CollectorWatch, settle_memory
 from conclave.storage.environment import LMDB_FILE
 from conclave.storage.errors import StorageError
 from conclave.storage.file_log import FileLog
@@ -73,8 +73,6 @@ STEP_DOWN_SECONDS_MAX: Final = 5.0
 """How long a stopping node tries to hand leadership over."""
 STOP_SECONDS_MAX: Final = 10.0
 """How long any one part may take to stop."""
-GC_THRESHOLDS: Final = (50_000, 20, 100)
-"""Requests leave hardly a cycle behind, so the collector looks rarely, and never again at what starting up has made."""
 
 
 class StartFailed(Exception):
@@ -165,7 +163,7 @@ async def run(config: ServerConfig, *, warnings: Sequence[str] = (), options: Op
             if options.dev is not None:
                 await _prepare_dev(server, options.dev)
             _show("==> Conclave server started! Log data will stream in below:\n")
-            _settle_memory()
+            settle_memory()
             await stopped.wait()
             log.info("stopping")
         finally:
@@ -217,6 +215,7 @@ class Server:
         schedule = _snapshot_schedule(config)
         self.scheduled_snapshots = ScheduledSnapshots(self.vault, system.snapshots, schedule) if schedule else None
         self.metrics = Metrics()
+        self._collector = CollectorWatch(self.metrics)
         follow_vault(self.metrics, self.vault)
         self.listeners = Listeners(
             self.vault, [_listener_settings(each, config) for each in config.listener], self.metrics
@@ -273,6 +272,7 @@ class Server:
         await _bounded("the store", self.store.stop(), STOP_SECONDS_MAX)
         self._state_store.close()
         self._log_store.close()
+        self._collector.stop()
         log.info("stopped")
 
     def reload(self, options: Options) -> None:
@@ -517,12 +517,6 @@ async def _bounded(what: str, work: Awaitable[object], seconds_max: float) -> No
         log.warning("did not stop in time", extra={"part": what, "seconds_max": seconds_max})
     except (OSError, StorageError, ClusterError) as error:
         log.warning("did not stop cleanly", extra={"part": what, "reason": str(error)})
-
-
-def _settle_memory() -> None:
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def _show(text: str) -> None:

@@ -92,22 +92,28 @@ class LabelledGauge:
 
 
 class Summary:
-    """Durations in milliseconds: how many, their sum, and quantiles of the latest `SAMPLES`."""
+    """Durations: how many, their sum, and quantiles of the latest `SAMPLES`.
 
-    __slots__ = ("_latest", "count", "help", "name", "total")
+    Args:
+        name, help_text: for whoever reads it.
+        unit: of the samples.
+    """
 
-    def __init__(self, name: str, help_text: str) -> None:
+    __slots__ = ("_latest", "count", "help", "name", "total", "unit")
+
+    def __init__(self, name: str, help_text: str, unit: str = "milliseconds") -> None:
         self.name = name
         self.help = help_text
+        self.unit = unit
         self.count = 0
         self.total = 0.0
         self._latest = array("d", bytes(8 * SAMPLES))
 
-    def observe(self, milliseconds: float) -> None:
+    def observe(self, duration: float) -> None:
         """Take one sample."""
-        self._latest[self.count & (SAMPLES - 1)] = milliseconds
+        self._latest[self.count & (SAMPLES - 1)] = duration
         self.count += 1
-        self.total += milliseconds
+        self.total += duration
 
     def latest(self) -> list[float]:
         """Return the latest samples, sorted."""
@@ -141,6 +147,10 @@ class Metrics:
         self.raft_term = Gauge("raft_storage.stats.term", "The current term.")
         self.autopilot_healthy = Gauge("autopilot.healthy", "1 while every member is in touch; told by the leader.")
         self.node_healthy = LabelledGauge("autopilot.node.healthy", "1 for each member that is in touch.", "node_id")
+        self.alloc_bytes = Gauge("runtime.alloc_bytes", "Memory that this process has in use.")
+        self.gc_runs = Gauge("runtime.total_gc_runs", "Collections of memory since this process began.")
+        self.gc_total_pause_ns = Gauge("runtime.total_gc_pause_ns", "How long all of them took.")
+        self.gc_pause_ns = Summary("runtime.gc_pause_ns", "How long one took; all requests wait.", "nanoseconds")
         self.failure_tolerance = Gauge("autopilot.failure_tolerance", "Voters that may fail without losing quorum.")
 
     def __iter__(self) -> Iterator[Metric]:

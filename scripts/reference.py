@@ -22,7 +22,7 @@ from conclave.cli.flags import Flag, Kind
 from conclave.cli.main import load
 from conclave.core.contract import Declaration, Engine, Operation
 from conclave.core.durations import format_duration
-from conclave.core.metrics import Metrics, prometheus_name
+from conclave.core.metrics import Metrics, Summary, prometheus_name
 from conclave.core.system import System
 from conclave.engines import REGISTRY as ENGINES
 from conclave.methods import REGISTRY as METHODS
@@ -225,7 +225,7 @@ def metrics() -> Iterator[str]:
     """Yield a section for each metric."""
     for metric in Metrics():
         kind = kind_of(metric)
-        unit = " in milliseconds" if kind == "summary" else ""
+        unit = f" in {metric.unit}" if isinstance(metric, Summary) else ""
         yield from [f"## `{prometheus_name(metric.name)}`", "", f"{metric.help} *{kind.capitalize()}{unit}*.", ""]
 
 

@@ -1,7 +1,7 @@
 """What happens to a world beside its messages and disks: crashes, cuts, pauses, transfers, membership changes.
 
-Faults stay within what the protocol can repair: at most one voter's disk is lost before it is replaced, and a lost disk
-never comes back under its old id.
+Faults stay within what the protocol can repair: at most one voter's disk is lost or rots before it is replaced, and a lost
+disk never comes back under its old id.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from tests.simulator.world import World
 
 MEMBERS_MAX = 5
 VOTERS_MIN = 3
+FREE_BYTES_MAX = 4096
 
 
 def disturb(world: World) -> None:
@@ -27,14 +28,31 @@ def disturb(world: World) -> None:
     world.after(world.random.random() * 2 * world.faults.disturb_ms, lambda: disturb(world))
 
 
-def _lose_disk(world: World, node: Node) -> None:
+def _may_be_lost(world: World, node: Node) -> bool:
     state = max(world.nodes.values(), key=lambda other: other.applied).conf_at_applied
     members = [world.nodes[member] for member in (*state.voters, *state.learners)]
     # Nobody must lean on the disk of an earlier loss any more, not even somebody who is behind.
     is_repaired = all(other.is_up and other.raft.conf_state == state for other in members) and not state.voters_outgoing
-    if is_repaired and node.id in state.voters and len(state.voters) >= VOTERS_MIN:
+    is_sound = not any(other.disk.files.are_rotten for other in members)
+    return is_repaired and is_sound and node.id in state.voters and len(state.voters) >= VOTERS_MIN
+
+
+def _lose_disk(world: World, node: Node) -> None:
+    if _may_be_lost(world, node):
         world.note(f"lose disk {node.id}")
         world.lose(node)
+
+
+def _bit_rot(world: World, node: Node) -> None:
+    if _may_be_lost(world, node) and node.disk.files.flip_bit():
+        world.note(f"rot {node.id}")
+
+
+def _full_disk(world: World, node: Node) -> None:
+    files = node.disk.files
+    files.limit_bytes = files.used_bytes + world.random.randrange(FREE_BYTES_MAX)
+    world.note(f"fill {node.id}")
+    world.after(world.random.random() * 4000, files.grow)
 
 
 def _cut(world: World, node: Node) -> None:
@@ -99,8 +117,11 @@ def _hint(world: World, node: Node) -> None:
 
 
 def _compact(world: World, node: Node) -> None:
-    if node.is_running:
-        (node.compact if world.fails(0.6) else node.flush)()
+    if not node.is_running:
+        return
+    (node.compact if world.fails(0.6) else node.flush)()
+    if world.fails(0.3 * world.faults.crash):
+        world.after(world.random.random() * world.faults.sync_ms_max, lambda: world.crash(node))
 
 
 def _membership(world: World, node: Node) -> None:
@@ -143,6 +164,8 @@ def _change(world: World, leader: Node) -> ConfChangeV2 | None:
 _DISTURBANCES: dict[str, Callable[[World, Node], None]] = {
     "crash": lambda world, node: world.crash(node),
     "lose_disk": _lose_disk,
+    "bit_rot": _bit_rot,
+    "full_disk": _full_disk,
     "cut": _cut,
     "partition": _partition,
     "clog": _clog,

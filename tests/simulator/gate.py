@@ -9,6 +9,7 @@ from statistics import median
 from msgspec import Struct
 
 from tests.simulator.checkers import Violation
+from tests.simulator.disk_histories import DISK_HISTORIES
 from tests.simulator.histories import HISTORIES
 from tests.simulator.lease_histories import LEASE_HISTORIES
 from tests.simulator.mutations import MUTATIONS, Mutation
@@ -52,8 +53,9 @@ def seeds_until_noticed(mutation: Mutation, start: int, seeds_max: int) -> tuple
 
 def history_that_notices(mutation: Mutation) -> str:
     """Return the name of the first history that fails under a broken rule; empty if all pass."""
+    histories = (*HISTORIES, *LEASE_HISTORIES, *DISK_HISTORIES)
     with mutation():
-        return next((history.__name__ for history in (*HISTORIES, *LEASE_HISTORIES) if _fails(history)), "")
+        return next((history.__name__ for history in histories if _fails(history)), "")
 
 
 def _fails(history: Callable[[], None]) -> bool:

@@ -6,14 +6,16 @@ and 5). The docstring of each says what the broken code would do.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
+from conclave.cluster import persistence
 from conclave.cluster.lease import Lease
+from conclave.cluster.persistence import Job
 from conclave.cluster.raft import (
     NO_NODE,
-    AppendJob,
     ConfState,
     Entry,
     HardState,
@@ -32,7 +34,14 @@ from conclave.cluster.raft.log import RaftLog, Unstable
 from conclave.cluster.raft.progress import Progress
 from conclave.cluster.raft.reads import Reads
 from conclave.cluster.raft.tracker import Tracker
-from tests.simulator.disk import Disk, LiveLog
+from conclave.storage import file_log
+from conclave.storage.errors import Full
+from conclave.storage.file_log import FileLog
+from conclave.storage.files import Files
+from conclave.storage.log import EntryTuple, HardStateRecord, LogStore
+from conclave.storage.log_batches import BATCH_HEAD_BYTES, open_batch_head
+from tests.simulator.disk import Disk
+from tests.simulator.files import SimulatedFiles
 from tests.simulator.node import Node
 from tests.simulator.world import World
 
@@ -49,17 +58,31 @@ def _replaced(owner: type | ModuleType, name: str, value: Any) -> Iterator[None]
         setattr(owner, name, before)
 
 
+def _hard_state_stored_as(
+    changed: Callable[[HardStateRecord, HardStateRecord], HardStateRecord],
+) -> AbstractContextManager[None]:
+    """Have another hard state written than the one that should follow the one before."""
+    remember, append = MemoryStorage.set_hard_state, FileLog.append
+
+    def set_hard_state(self: MemoryStorage, state: HardState) -> None:
+        before, after = self._hard_state, (state.term, state.vote, state.commit)
+        commit = max(before.commit, self._snapshot.meta.index)
+        remember(self, HardState(*changed((before.term, before.vote, commit), after)))
+
+    def changed_append(self: FileLog, hard_state: HardStateRecord | None, entries: Sequence[EntryTuple]) -> None:
+        append(self, None if hard_state is None else changed(self.hard_state, hard_state), entries)
+
+    return _both(
+        _replaced(MemoryStorage, "set_hard_state", set_hard_state), _replaced(FileLog, "append", changed_append)
+    )
+
+
 # -- votes and terms --
 
 
 def vote_in_memory_only() -> AbstractContextManager[None]:
     """A restarted node has forgotten whom it voted for."""
-    remember = MemoryStorage.set_hard_state
-
-    def forgetful(self: MemoryStorage, state: HardState) -> None:
-        remember(self, HardState(state.term, NO_NODE, state.commit))
-
-    return _replaced(MemoryStorage, "set_hard_state", forgetful)
+    return _hard_state_stored_as(lambda before, after: (after[0], NO_NODE, after[2]))  # noqa: ARG005  (the rule's own signature)
 
 
 def vote_lost_on_stepping_down() -> AbstractContextManager[None]:
@@ -114,13 +137,7 @@ def victory_by_half_of_the_votes() -> AbstractContextManager[None]:
 def hard_state_not_written() -> AbstractContextManager[None]:
     """Entries are stored, terms and votes are not."""
 
-    def write(self: Disk, job: AppendJob) -> None:
-        if job.snapshot is not None:
-            self.storage.apply_snapshot(job.snapshot)
-        if job.entries:
-            self.storage.append(job.entries)
-
-    return _replaced(Disk, "write", write)
+    return _hard_state_stored_as(lambda before, after: before)  # noqa: ARG005  (as above)
 
 
 def votes_asked_for_before_the_own_is_durable() -> AbstractContextManager[None]:
@@ -135,7 +152,7 @@ def rejoin_with_an_empty_disk() -> AbstractContextManager[None]:
     def reborn(self: World, node: Node) -> None:
         lose(self, node)
         node.is_lost = False
-        node.disk = Disk(LiveLog(None, node.flush))
+        node.disk = Disk(node.id, None, self.random)
         self.after(50, lambda: self.restart(node))
 
     return _replaced(World, "lose", reborn)
@@ -246,18 +263,110 @@ def answers_before_the_sync() -> AbstractContextManager[None]:
 
 def failed_sync_tried_again() -> AbstractContextManager[None]:
     """A sync that failed is taken for one that succeeded the second time."""
-    return _replaced(Node, "stops_at_failed_sync", False)
+
+    def persistent(self: FileLog) -> None:
+        try:
+            self._files.sync_data(self._file)
+        except OSError:
+            self._files.sync_data(self._file)
+
+    return _replaced(FileLog, "_sync", persistent)
 
 
 def commit_lost_with_its_entries() -> AbstractContextManager[None]:
     """The commit index is not written with the entries that came with it."""
-    remember = MemoryStorage.set_hard_state
+    return _hard_state_stored_as(lambda before, after: (after[0], after[1], before[2]))
 
-    def partial(self: MemoryStorage, state: HardState) -> None:
-        commit = max(self._hard_state.commit, self._snapshot.meta.index)
-        remember(self, HardState(state.term, state.vote, commit))
 
-    return _replaced(MemoryStorage, "set_hard_state", partial)
+def sync_skipped() -> AbstractContextManager[None]:
+    """A batch is taken for durable when the kernel has it."""
+    return _replaced(FileLog, "_sync", lambda self: None)  # noqa: ARG005  (as above)
+
+
+def last_batch_not_written_again_at_open() -> AbstractContextManager[None]:
+    """What is found at the start is synced, and not written once more, although a sync may have failed before."""
+    write = file_log._write_all
+
+    def write_what_differs(files: Files, file: int, content: bytes, offset: int) -> None:
+        if files.pread(file, len(content), offset) != content:
+            write(files, file, content, offset)
+
+    return _replaced(file_log, "_write_all", write_what_differs)
+
+
+def batch_checksum_not_checked() -> AbstractContextManager[None]:
+    """A batch is believed if its head is."""
+
+    def open_batch(content: bytes, offset: int, sequence: int, chained: int) -> bytes | None:
+        del chained
+        head = open_batch_head(content, offset)
+        start = offset + BATCH_HEAD_BYTES
+        return content[start : start + head[0]] if head is not None and head[1] == sequence else None
+
+    return _replaced(file_log, "open_batch", open_batch)
+
+
+def damage_taken_for_a_torn_batch() -> AbstractContextManager[None]:
+    """Whatever does not fit is cut off, with all that is behind it."""
+    return _replaced(file_log, "is_torn", lambda content, offset, sequence: True)  # noqa: ARG005  (as above)
+
+
+def torn_batch_taken_for_damage() -> AbstractContextManager[None]:
+    """A node whose power failed in the middle of a batch never starts again."""
+    return _replaced(file_log, "is_torn", lambda content, offset, sequence: False)  # noqa: ARG005  (as above)
+
+
+def torn_batch_not_blanked() -> AbstractContextManager[None]:
+    """What a torn batch left lies behind the next one."""
+    write = file_log._write_zeros
+
+    def write_at_the_end(files: Files, file: int, start: int, end: int) -> None:
+        if not files.pread(file, 1, start):
+            write(files, file, start, end)
+
+    return _replaced(file_log, "_write_zeros", write_at_the_end)
+
+
+def folder_not_synced_after_a_rename() -> AbstractContextManager[None]:
+    """A new segment may be gone after the power has failed, with the batches in it."""
+    sync = SimulatedFiles.sync_folder
+
+    def only_once(self: SimulatedFiles, folder: Path) -> None:
+        if not self._durable_names:
+            sync(self, folder)
+
+    return _replaced(SimulatedFiles, "sync_folder", only_once)
+
+
+def segment_named_before_it_is_synced() -> AbstractContextManager[None]:
+    """A segment may be there under its name without its content."""
+    return _replaced(SimulatedFiles, "sync", lambda self, file: None)  # noqa: ARG005  (as above)
+
+
+def segments_removed_before_the_compaction_is_durable() -> AbstractContextManager[None]:
+    """Segments go first, and then a batch says that they may."""
+    compact = FileLog.compact
+
+    def early(self: FileLog, index: int) -> None:
+        before = self._contents.view
+        if index > before.before_index:
+            self._contents.view = before.compacted(index)
+            self._remove_compacted()
+            self._contents.view = before
+        compact(self, index)
+
+    return _replaced(FileLog, "compact", early)
+
+
+def full_disk_ignored() -> AbstractContextManager[None]:
+    """A job for which there was no room counts as done."""
+    really = persistence.perform
+
+    def lenient(store: LogStore, job: Job) -> None:
+        with suppress(Full):
+            really(store, job)
+
+    return _replaced(persistence, "perform", lenient)
 
 
 def storage_answer_of_another_term() -> AbstractContextManager[None]:
@@ -523,6 +632,16 @@ MUTATIONS: Final[dict[str, Mutation]] = {
         no_look_at_the_entry_before,
         answers_before_the_sync,
         failed_sync_tried_again,
+        sync_skipped,
+        last_batch_not_written_again_at_open,
+        batch_checksum_not_checked,
+        damage_taken_for_a_torn_batch,
+        torn_batch_taken_for_damage,
+        torn_batch_not_blanked,
+        folder_not_synced_after_a_rename,
+        segment_named_before_it_is_synced,
+        segments_removed_before_the_compaction_is_durable,
+        full_disk_ignored,
         storage_answer_of_another_term,
         unstable_tail_not_rewound,
         old_snapshot_installed,

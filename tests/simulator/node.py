@@ -1,14 +1,16 @@
 """One simulated process: a driver around the real core, with the duties of the real one.
 
 It steps what comes in, takes one `Ready` a turn, sends, hands the append job to its disk and applies; it answers clients,
-reads under a lease (the real `Lease`, on a clock that may run fast or slow) or by read index, and fences itself when its
-disk hangs or fails. The class attributes are its rules of conduct; `mutations` breaks them one at a time.
+reads under a lease (the real `Lease`, on a clock that may run fast or slow) or by read index, fences itself when its disk
+hangs or fails, and does not lead while it is full. The class attributes are its rules of conduct; `mutations` breaks them
+one at a time.
 """
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from conclave.cluster.lease import Lease
+from conclave.cluster.persistence import FULL_RETRY_SECONDS, Compact
 from conclave.cluster.raft import (
     AppendJob,
     BecameLeader,
@@ -16,7 +18,6 @@ from conclave.cluster.raft import (
     ConfigurationSwitched,
     Entry,
     EntryKind,
-    HardState,
     Message,
     MessageKind,
     ProposalDropped,
@@ -25,12 +26,14 @@ from conclave.cluster.raft import (
     Ready,
     Role,
     Snapshot,
+    SnapshotMeta,
     StepError,
     decode_conf_change,
 )
 from conclave.cluster.timing import ELECTION_TICKS, HEARTBEAT_TICKS, LEASE_TICKS, Timing
+from conclave.storage.errors import Fenced, Full
 from tests.simulator.checkers import Violation
-from tests.simulator.disk import Disk, LiveLog
+from tests.simulator.disk import Disk
 
 if TYPE_CHECKING:
     from tests.simulator.world import World
@@ -46,14 +49,13 @@ class Node:
     """One process, and its disk, which outlives it."""
 
     answers_before_durable: ClassVar[bool] = False
-    stops_at_failed_sync: ClassVar[bool] = True
     compares_terms_of_proposals: ClassVar[bool] = True
     has_startup_promise: ClassVar[bool] = True
 
     def __init__(self, world: "World", node_id: int, snapshot: Snapshot | None) -> None:
         self.world = world
         self.id = node_id
-        self.disk = Disk(LiveLog(snapshot, self.flush))
+        self.disk = Disk(node_id, snapshot, world.random)
         self.is_up = False
         self.is_lost = False
         self.paused_until = 0.0
@@ -65,25 +67,20 @@ class Node:
 
     def start(self, *, is_restart: bool) -> None:
         """Begin from what the disk holds; the state machine resumes at its last durable flush."""
-        storage = self.disk.storage
-        snapshot = storage.flushed
-        hard_state, _ = storage.initial_state()
-        # The state may have been flushed beyond the last commit index that was written.
-        commit = max(hard_state.commit, snapshot.meta.index)
-        storage.set_hard_state(HardState(hard_state.term, hard_state.vote, commit))
+        applied = self.disk.state.meta.index
         config = RaftConfig(
             id=self.id,
             election_ticks=ELECTION_TICKS,
             heartbeat_ticks=HEARTBEAT_TICKS,
             lease_ticks=LEASE_TICKS,
             startup_promise_ticks=STARTUP_PROMISE_TICKS if is_restart and self.has_startup_promise else 0,
-            applied=snapshot.meta.index,
+            applied=applied,
             max_size_per_message=200,
             max_inflight_messages=8,
             max_uncommitted_bytes=600,
         )
-        self.raft = Raft(config, storage, self.world.random)
-        self.applied = snapshot.meta.index
+        self.raft = Raft(config, self.disk.storage(self.take_snapshot), self.world.random)
+        self.applied = applied
         self.conf_at_applied = self.raft.conf_state
         self.conf_before = self.raft.conf_state
         self.lease = Lease(Timing().lease_seconds)
@@ -91,15 +88,16 @@ class Node:
         self.proposals: dict[int, tuple[int, bytes]] = {}  # index → (term, value)
         self.reads: dict[int, tuple[int, float]] = {}  # context → (floor, time)
         self.reads_due: list[tuple[int, int]] = []  # (read index, floor)
+        self.is_full = False
         self.is_up = True
         self.generation += 1
         self._schedule_tick()
 
     def crash(self) -> None:
-        """Lose everything that is not durable; a transaction under way may have happened, its answer is never heard."""
+        """End the process, or the power: a transaction under way may have happened or not, its answer is never heard."""
         self.is_up = False
         self.generation += 1
-        self.disk.lose(keep_transaction=self.world.random.random() < 0.5)
+        self.disk.end_process(loses_power=self.world.random.random() < 0.5)
 
     @property
     def is_running(self) -> bool:
@@ -119,6 +117,7 @@ class Node:
             return
         if self.is_running and not self._is_fenced():
             self.raft.tick()
+            self._resign_if_full()
             self.turn()
         self._schedule_tick()
 
@@ -156,6 +155,8 @@ class Node:
         while self.is_up and self.raft.has_ready():
             self._perform(self.raft.ready())
         self._answer_reads()
+        if self.is_up and self.disk.log.is_damaged:
+            self.world.damaged(self)
 
     def _perform(self, ready: Ready) -> None:
         raft, checkers = self.raft, self.world.checkers
@@ -199,9 +200,12 @@ class Node:
     # -- disk --
 
     def _append(self, job: AppendJob) -> None:
-        self.disk.waiting.append(job)
+        self._hand_over(job)
         if self.answers_before_durable:
             self._answer(job)
+
+    def _hand_over(self, job: AppendJob | Compact) -> None:
+        self.disk.waiting.append(job)
         if not self.disk.writing:
             self._write()
 
@@ -215,23 +219,45 @@ class Node:
             return
         if not self.is_running:
             self.world.after(self.paused_until - self.world.now, lambda: self._synced(generation))
-        elif self.world.fails(self.world.faults.failed_sync):
-            self._sync_failed()
-        else:
-            self._written(self.disk.finish())
-
-    def _sync_failed(self) -> None:
-        """Whether the data are there nobody knows: stop, and begin anew from what is there."""
-        self.world.note(f"failed sync {self.id}")
-        if self.stops_at_failed_sync:
+        elif self.world.fails(self.world.faults.crash_in_write):
             self.world.crash(self)
         else:
-            # A kernel that reports an error has dropped the pages; the sync that is tried again "succeeds".
-            jobs, self.disk.writing = self.disk.writing, []
+            self.disk.files.fails_sync = self.world.fails(self.world.faults.failed_sync)
+            self._finish(generation)
+
+    def _finish(self, generation: int) -> None:
+        try:
+            jobs = self.disk.finish()
+        except Full:
+            self._found_full(generation)
+        except Fenced:
+            # Whether the data are there nobody knows: stop, and begin anew from what is there.
+            self.world.note(f"failed sync {self.id}")
+            self.disk.fail()
+            self.world.crash(self)
+        else:
+            self.disk.files.fails_sync = False
+            self.is_full = False
             self._written(jobs)
 
-    def _written(self, jobs: Sequence[AppendJob]) -> None:
+    def _found_full(self, generation: int) -> None:
+        """Try again before long, and do not lead meanwhile."""
+        self.disk.files.fails_sync = False
+        if not self.is_full:
+            self.world.note(f"full disk {self.id}")
+            self.is_full = True
+        self._resign_if_full()
+        self.world.after(1000 * FULL_RETRY_SECONDS, lambda: self._synced(generation))
+        self.turn()
+
+    def _resign_if_full(self) -> None:
+        if self.is_full and self.raft.role is Role.LEADER:
+            self.raft.resign()
+
+    def _written(self, jobs: Sequence[AppendJob | Compact]) -> None:
         for job in jobs:
+            if isinstance(job, Compact):
+                continue
             if job.snapshot is not None and job.snapshot.meta.index > self.applied:
                 self.applied = job.snapshot.meta.index
                 self.conf_at_applied = self.conf_before = job.snapshot.meta.conf_state
@@ -255,16 +281,19 @@ class Node:
 
     def flush(self) -> None:
         """Make the applied state durable: what a restart resumes from, and what a lagging peer would be sent."""
-        storage = self.disk.storage
-        if storage.flushed.meta.index < self.applied <= storage.last_index():
-            storage.create_snapshot(self.applied, self.conf_at_applied)
+        disk = self.disk
+        if disk.state.meta.index < self.applied <= disk.log.last_index:
+            disk.state = Snapshot(SnapshotMeta(self.applied, disk.log.term(self.applied), self.conf_at_applied))
+
+    def take_snapshot(self) -> Snapshot:
+        """Return the state of this moment."""
+        self.flush()
+        return self.disk.state
 
     def compact(self) -> None:
         """Flush, and forget the log before it."""
         self.flush()
-        index = self.disk.storage.flushed.meta.index
-        if self.disk.storage.first_index() <= index <= self.disk.storage.last_index():
-            self.disk.storage.compact(index)
+        self._hand_over(Compact(self.disk.state.meta.index))
 
     # -- clients --
 

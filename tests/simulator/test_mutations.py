@@ -32,6 +32,8 @@ NOTICED_BY_A_HISTORY = (
     "next_falls_behind_a_late_refusal",
     "snapshot_report_ignored",
     "later_term_kept_secret",
+    "damage_taken_for_a_torn_batch",
+    "segments_removed_before_the_compaction_is_durable",
 )
 NOTICED_WITHIN_A_FEW_SEEDS = (
     "vote_for_any_log",
@@ -45,6 +47,10 @@ NOTICED_WITHIN_A_FEW_SEEDS = (
     "proposal_told_by_its_index_alone",
     "lost_message_never_made_good",
     "uncommitted_bytes_never_freed",
+    "sync_skipped",
+    "folder_not_synced_after_a_rename",
+    "torn_batch_taken_for_damage",
+    "full_disk_ignored",
 )
 
 

@@ -19,6 +19,9 @@ from tests.simulator.node import Node
 FOUNDERS = (1, 2, 3)
 FIRST_ENTRY = Entry(1, 1)
 """What the snapshot that all founders start from stands for."""
+LARGE_VALUE_BYTES = 120
+LARGE_VALUES = 0.2
+"""So many are large, so that batches reach over the borders of sectors."""
 HEAL_MS_MAX = 6_000
 """Within so much fault-free time a write must commit, and within as much again all members converge."""
 QUIET_LEADER_MS_MAX = 2_500
@@ -148,14 +151,22 @@ class World:
 
     def restart(self, node: Node) -> None:
         """Start a process that is down, unless its disk is gone."""
+        if node.disk.is_damaged and not node.is_lost:
+            self.damaged(node)
         if not node.is_up and not node.is_lost:
             self.note(f"restart {node.id}")
             node.start(is_restart=True)
 
     def lose(self, node: Node) -> None:
         """Take a node away for good."""
-        node.crash()
         node.is_lost = True
+        if node.is_up:
+            node.crash()
+
+    def damaged(self, node: Node) -> None:
+        """Give a node up whose log has been found damaged; it is as good as lost, and says so."""
+        self.note(f"damaged {node.id}")
+        self.lose(node)
 
     def new_node(self) -> int:
         """Start a node that knows nothing and wait to be added; ids are never used again."""
@@ -172,7 +183,8 @@ class World:
         if self.fails(self.faults.write_share):
             for leader in [n for n in self.nodes.values() if n.is_running and n.raft.role is Role.LEADER]:
                 # A deposed leader is written to like the real one.
-                leader.propose(f"{self._operations}@{leader.id}".encode())
+                value = f"{self._operations}@{leader.id}".encode()
+                leader.propose(value.ljust(LARGE_VALUE_BYTES) if self.fails(LARGE_VALUES) else value)
         elif node.is_running:
             node.read(self._operations)
         self.after(self.random.random() * 2 * self.faults.client_pause_ms, self.operate)
@@ -187,6 +199,7 @@ class World:
         self.faults = Faults()
         for node in self.nodes.values():
             node.paused_until = min(node.paused_until, self.now)
+            node.disk.files.grow()
             self.restart(node)
         before = self.checkers.writes_acknowledged
         if not self.run(self.now + HEAL_MS_MAX, lambda: self.checkers.writes_acknowledged > before):

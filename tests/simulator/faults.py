@@ -79,7 +79,7 @@ def draw(random: Random) -> Faults:
         sync_ms_max=random.choice([1, 5, 30]),
         slow_sync=sometimes(0.03),
         hanging_sync=sometimes(0.002),
-        failed_sync=sometimes(0.006),
+        failed_sync=sometimes(0.015),
         crash_in_write=sometimes(0.006),
         freeze=sometimes(0.2),
         drift=random.choice([0.0, 0.0, 0.02, 0.05]),

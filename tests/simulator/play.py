@@ -1,17 +1,23 @@
 """Playing seeds from beginning to end, and what is told about them afterwards."""
 
+import struct
 from collections import Counter
 from collections.abc import Callable
+from typing import Final
 
-from msgspec import Struct
+from msgspec import MsgspecError, Struct
 
-from conclave.cluster.raft import RaftError, StorageError
+from conclave.cluster.raft import RaftError
+from conclave.cluster.raft import StorageError as CoreStorageError
+from conclave.storage.errors import StorageError
 from tests.simulator.checkers import Violation
 from tests.simulator.disturbances import disturb
 from tests.simulator.world import World
 
 PLAY_MS = 20_000
 """How long a seed is played before it is healed."""
+_SYMPTOMS: Final = (RaftError, CoreStorageError, StorageError, LookupError, ValueError, struct.error, MsgspecError)
+"""How a broken rule may show first: a table of the core, or the body of a batch, that does not fit any more."""
 
 
 class Outcome(Struct, frozen=True):
@@ -48,8 +54,7 @@ def play(seed: int, *, play_ms: float = PLAY_MS, trace: Callable[[str], None] | 
     failure = ""
     try:
         _play(world, play_ms)
-    except (Violation, RaftError, StorageError, AssertionError, LookupError) as error:
-        # A broken rule may show first as a table of the core that does not fit any more.
+    except (Violation, AssertionError, *_SYMPTOMS) as error:
         failure = f"at {world.now:.0f} ms: {type(error).__name__}: {error}"
     return Outcome(
         seed,

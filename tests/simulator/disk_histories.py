@@ -1,4 +1,4 @@
-"""Histories about one disk, played by hand: crashes after each step of a job that is rarely under way, and flipped bits."""
+"""Histories about one disk, played by hand: crashes at the worst moment, syncs that fail, and flipped bits."""
 
 from collections.abc import Callable
 from random import Random
@@ -6,12 +6,14 @@ from typing import Final
 
 from conclave.cluster.persistence import Compact
 from conclave.cluster.raft import AppendJob, ConfState, Entry, HardState, Snapshot, SnapshotMeta
+from conclave.storage.errors import Fenced
 from tests.simulator.disk import Disk
 
 LAST_INDEX = 150
 COMPACTED_INDEX = 120
 STEPS_MAX = 8
-FLIPS = 20
+SEEDS = 20
+LARGE = bytes(range(1, 251)) * 6
 
 
 def compaction_cut_short() -> None:
@@ -29,9 +31,42 @@ def compaction_cut_short() -> None:
             assert disk.log.last_index == LAST_INDEX, "entries were lost"
 
 
+def torn_batch() -> None:
+    """The power fails before a batch of several sectors is synced; a smaller one follows in its place."""
+    for seed in range(SEEDS):
+        disk = _disk_of_several_segments(seed)
+        _begin(disk, LAST_INDEX + 1, LARGE)
+        disk.end_process(loses_power=True, steps=1)
+        last_index = disk.log.last_index + 1
+        _begin(disk, last_index, b"small")
+        disk.finish()
+
+        disk.end_process(loses_power=False)
+
+        assert disk.log.last_index == last_index, "what was synced is gone"
+
+
+def failed_sync() -> None:
+    """A sync fails, the next process finds what memory shows, leans on it, and the power fails."""
+    for seed in range(SEEDS):
+        disk = _disk_of_several_segments(seed)
+        _begin(disk, LAST_INDEX + 1, LARGE)
+        disk.files.fails_sync = True
+        try:
+            disk.finish()
+        except Fenced:
+            disk.fail()
+            disk.end_process(loses_power=False)
+        believed_index = disk.log.last_index
+
+        disk.end_process(loses_power=True)
+
+        assert disk.log.last_index == believed_index, "what was taken for durable is gone"
+
+
 def flipped_bit() -> None:
     """A bit flips somewhere in the log; the next process sees it, or all is there."""
-    for seed in range(FLIPS):
+    for seed in range(SEEDS):
         disk = _disk_of_several_segments(seed)
         assert disk.files.flip_bit()
 
@@ -43,11 +78,15 @@ def flipped_bit() -> None:
 def _disk_of_several_segments(seed: int) -> Disk:
     disk = Disk(1, Snapshot(SnapshotMeta(1, 1, ConfState((1,)))), Random(seed))
     for index in range(2, LAST_INDEX + 1):
-        entry = Entry(1, index, data=b"value %d" % index)
-        disk.waiting.append(AppendJob(HardState(1, 0, index - 1), (entry,), None, (), must_sync=True))
-        disk.begin(0.0)
+        _begin(disk, index, b"value %d" % index)
         disk.finish()
     return disk
 
 
-DISK_HISTORIES: Final[tuple[Callable[[], None], ...]] = (compaction_cut_short, flipped_bit)
+def _begin(disk: Disk, index: int, data: bytes) -> None:
+    entry = Entry(1, index, data=data)
+    disk.waiting.append(AppendJob(HardState(1, 0, index - 1), (entry,), None, (), must_sync=True))
+    disk.begin(0.0)
+
+
+DISK_HISTORIES: Final[tuple[Callable[[], None], ...]] = (compaction_cut_short, torn_batch, failed_sync, flipped_bit)

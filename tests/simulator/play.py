@@ -16,8 +16,11 @@ from tests.simulator.world import World
 
 PLAY_MS = 20_000
 """How long a seed is played before it is healed."""
-_SYMPTOMS: Final = (RaftError, CoreStorageError, StorageError, LookupError, ValueError, struct.error, MsgspecError)
-"""How a broken rule may show first: a table of the core, or the body of a batch, that does not fit any more."""
+SYMPTOMS: Final[tuple[type[Exception], ...]] = (
+    *(Violation, AssertionError, RaftError, CoreStorageError),
+    *(StorageError, LookupError, ValueError, struct.error, MsgspecError),
+)
+"""How a broken rule shows: sometimes first as a table of the core, or the body of a batch, that does not fit any more."""
 
 
 class Outcome(Struct, frozen=True):
@@ -54,7 +57,7 @@ def play(seed: int, *, play_ms: float = PLAY_MS, trace: Callable[[str], None] | 
     failure = ""
     try:
         _play(world, play_ms)
-    except (Violation, AssertionError, *_SYMPTOMS) as error:
+    except SYMPTOMS as error:
         failure = f"at {world.now:.0f} ms: {type(error).__name__}: {error}"
     return Outcome(
         seed,

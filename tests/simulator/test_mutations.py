@@ -34,6 +34,11 @@ NOTICED_BY_A_HISTORY = (
     "later_term_kept_secret",
     "damage_taken_for_a_torn_batch",
     "segments_removed_before_the_compaction_is_durable",
+    "batch_checksum_not_checked",
+    "torn_batch_taken_for_damage",
+    "torn_batch_not_blanked",
+    "failed_sync_tried_again",
+    "last_batch_not_written_again_at_open",
 )
 NOTICED_WITHIN_A_FEW_SEEDS = (
     "vote_for_any_log",
@@ -49,7 +54,6 @@ NOTICED_WITHIN_A_FEW_SEEDS = (
     "uncommitted_bytes_never_freed",
     "sync_skipped",
     "folder_not_synced_after_a_rename",
-    "torn_batch_taken_for_damage",
     "full_disk_ignored",
 )
 

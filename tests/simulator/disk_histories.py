@@ -31,6 +31,20 @@ def compaction_cut_short() -> None:
             assert disk.log.last_index == LAST_INDEX, "entries were lost"
 
 
+def snapshot_cut_short() -> None:
+    """The power fails after each step of a snapshot's installation: log and state are both before it, or both behind it."""
+    meta = SnapshotMeta(LAST_INDEX + 50, 1, ConfState((1,)))
+    for steps in range(2 * STEPS_MAX):
+        for seed in range(SEEDS // 4):
+            disk = _disk_of_several_segments(seed)
+            disk.waiting.append(AppendJob(HardState(1, 0, meta.index), (), Snapshot(meta), (), must_sync=True))
+            disk.begin(0.0)
+
+            disk.end_process(loses_power=True, steps=steps)
+
+            assert (disk.state.meta.index, disk.log.last_index) in ((1, LAST_INDEX), (meta.index, meta.index))
+
+
 def torn_batch() -> None:
     """The power fails before a batch of several sectors is synced; a smaller one follows in its place."""
     for seed in range(SEEDS):
@@ -89,4 +103,10 @@ def _begin(disk: Disk, index: int, data: bytes) -> None:
     disk.begin(0.0)
 
 
-DISK_HISTORIES: Final[tuple[Callable[[], None], ...]] = (compaction_cut_short, torn_batch, failed_sync, flipped_bit)
+DISK_HISTORIES: Final[tuple[Callable[[], None], ...]] = (
+    compaction_cut_short,
+    snapshot_cut_short,
+    torn_batch,
+    failed_sync,
+    flipped_bit,
+)

@@ -37,6 +37,7 @@ NOTICED_BY_A_HISTORY = (
     "batch_checksum_not_checked",
     "torn_batch_taken_for_damage",
     "torn_batch_not_blanked",
+    "segment_named_before_it_is_synced",
     "failed_sync_tried_again",
     "last_batch_not_written_again_at_open",
 )

@@ -10,6 +10,8 @@ Rules enforced here:
 * Both sides must have certificates of this cluster's authority; each certificate must name the node that speaks.
 * A connection counts only after HELLO and WELCOME agreed about cluster, both nodes and their incarnations. A refusal is a
   typed frame, so that a removed node learns what it is; then the connection is closed.
+* Of two connections that a peer has dialed for a lane the earlier is closed: what a process has left behind in its socket
+  when it ended must not be heard behind what the next one says.
 * What cannot be written is dropped and `send` returns False: buffers are bounded. Whoever sent it decides what that means.
 * What is sent on one connection in one turn of the event loop goes out together: one TLS record, one system call.
 * Reconnecting is tried after 20 ms, up to every second, with jitter.
@@ -265,6 +267,7 @@ class _Inbound(_Connection):
             self.refuse(admittance.refusal, admittance.text)
             return
         self.deadline.cancel()
+        self.owner.close_earlier(self.peer, frame.lane)
         self.open(frame.lane)
         self.owner.is_there(self.peer)
         self.send(Welcome(self.owner.local.raft_id, self.owner.local.incarnation))
@@ -412,6 +415,11 @@ class TlsTransport:
         for lane in Lane:
             if (peer, lane) in self._awake:
                 self._awake[peer, lane].set()
+
+    def close_earlier(self, peer: int, lane: Lane) -> None:
+        """Close what a peer dialed before it dialed again: what still comes there may be of an earlier life of it."""
+        for connection in [c for c in self.inbound if c.is_open and (c.peer, c.lane) == (peer, lane)]:
+            connection.close()
 
     def opened(self, connection: _Outbound) -> None:
         """Hear that a dialed connection is greeted."""

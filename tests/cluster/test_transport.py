@@ -279,6 +279,22 @@ def test_a_peer_that_comes_back_is_connected_again() -> None:
     play(scenario())
 
 
+def test_what_a_peer_has_dialed_before_is_closed_when_it_dials_again() -> None:
+    async def scenario() -> None:
+        ended, again, two = End(1), End(1), End(2)
+        await started(ended, again, two)
+        ended.dial(2, two.address())
+        await ended.until(lambda: len(ended.connected) == 2)
+
+        again.dial(2, two.address())
+        await again.until(lambda: len(again.connected) == 2)
+
+        await ended.until(lambda: set(ended.disconnected) == {(2, Lane.CONTROL), (2, Lane.BULK)})
+        await closed(ended, again, two)
+
+    play(scenario())
+
+
 def test_a_peer_that_dials_is_dialed_back_at_once() -> None:
     async def scenario() -> None:
         one, gone = End(1, jitter=1e6), End(2)

@@ -183,8 +183,15 @@ class _Connection:
         if admittance.refusal is not None:
             self.refuse(admittance.refusal, admittance.text)
         else:
+            self._close_earlier()
             self.acceptor.is_there(local.raft_id)
             self.back.send(lambda: self.dialer.opened(self))
+
+    def _close_earlier(self) -> None:
+        mine = (self.dialer.local.raft_id, self.acceptor, self.lane)
+        for other in list(self.dialer.network.connections):
+            if other is not self and (other.dialer.local.raft_id, other.acceptor, other.lane) == mine:
+                other.close()
 
     def refuse(self, refusal: Refusal, text: str) -> None:
         """Tell the dialer that it is not talked to, and close."""

@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import count, islice
 
 from tests.simulator.gate import judge_all
+from tests.simulator.nodes.mutations import judge_all as judge_nodes
 from tests.simulator.nodes.play import play as play_nodes
 from tests.simulator.nodes.world import faults_of as faults_of_nodes
 from tests.simulator.play import Outcome, play, summary
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--mutations", action="store_true", help="break one rule after the other; each must be noticed")
     chosen = parser.parse_args(arguments)
     if chosen.mutations:
-        return judge_all()
+        return judge_nodes() if chosen.nodes else judge_all()
     if chosen.seed is not None:
         return _play_one(chosen.seed, is_traced=chosen.trace, are_nodes=chosen.nodes)
     playing = play_nodes if chosen.nodes else play

@@ -10,12 +10,21 @@ import pytest
 
 from tests.simulator.nodes.faults import Faults
 from tests.simulator.nodes.loop import Process, Stuck, VirtualLoop
+from tests.simulator.nodes.mutations import MUTATIONS, seeds_until_noticed
 from tests.simulator.nodes.play import play
 from tests.simulator.nodes.world import faults_of
 
 SEEDS = 24
 PORTION_SEEDS = 4
 SEED = 3
+NOTICED_WITHIN_SEEDS_MAX = 10
+NOTICED_SOON = (
+    "answers_before_the_sync",
+    "leads_before_everything_is_applied",
+    "read_barrier_without_a_round",
+    "read_before_it_is_applied",
+    "snapshot_without_resetting_the_log",
+)
 ROOT = Path(__file__).parents[2]
 
 
@@ -52,6 +61,13 @@ def test_some_seeds_of_whole_nodes_have_no_faults_and_some_have_all_kinds() -> N
     assert sum(faults.is_quiet for faults in drawn) >= 6
     for field in Faults.__struct_fields__:
         assert any(getattr(faults, field) != getattr(Faults(), field) for faults in drawn), field
+
+
+@pytest.mark.parametrize("name", NOTICED_SOON)
+def test_a_few_seeds_of_whole_nodes_notice_a_broken_rule(name: str) -> None:
+    count, _ = seeds_until_noticed(MUTATIONS[name], seeds_max=NOTICED_WITHIN_SEEDS_MAX)
+
+    assert count is not None
 
 
 # -- the loop --

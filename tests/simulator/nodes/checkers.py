@@ -14,7 +14,7 @@ from tests.simulator.nodes.disk import Disk
 
 
 class Checkers:
-    """The observer.
+    """The observer. A disk that was lost counts with what it held: a majority is to survive its loss.
 
     Args:
         now: the world's time, in seconds.
@@ -39,6 +39,7 @@ class Checkers:
         self._note = note
         self._entries: dict[int, tuple[int, int]] = {}
         self._digests: dict[int, int] = {}
+        self._last_of_term: dict[int, int] = {}
         self._executed: dict[tuple[int, int], int] = {}
         self._records: list[MembershipRecord] = []
         self._recorded_index = 0
@@ -56,6 +57,7 @@ class Checkers:
         entry = (term, zlib.crc32(content))
         if self._entries.setdefault(index, entry) != entry:
             self.fail(f"{name} applies another entry at {index}, of term {term}, than was applied there before")
+        self._last_of_term[term] = max(index, self._last_of_term.get(term, 0))
         self.holds(name, index, digest)
 
     def holds(self, name: str, index: int, digest: int) -> None:
@@ -78,13 +80,16 @@ class Checkers:
 
     # -- who is what --
 
-    def standing_changed(self, name: str, raft_id: int, standing: Standing, term: int) -> None:
-        """One leader a term, and none that was removed before."""
+    def standing_changed(self, name: str, raft_id: int, standing: Standing, term: int, applied_index: int) -> None:
+        """One leader a term, none that was removed before, and each has applied all that earlier terms committed."""
         self._note("standing", f"{name} {standing.name} {term}")
         if standing is not Standing.LEADER:
             return
         if self.leaders.setdefault(term, raft_id) != raft_id:
             self.fail(f"{name} leads term {term}, which another node led before")
+        committed = max((index for earlier, index in self._last_of_term.items() if earlier < term), default=0)
+        if committed > applied_index:
+            self.fail(f"{name} leads term {term} before it has applied entry {committed}: it is at {applied_index}")
         if raft_id in self._removed:
             self.fail(f"{name} leads term {term} although it was removed")
 

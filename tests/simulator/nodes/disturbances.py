@@ -54,16 +54,22 @@ async def crash(world: World) -> None:
 
 
 async def freeze(world: World) -> None:
-    """A process stops for a while, as by SIGSTOP."""
+    """A process stops for a while, as by SIGSTOP; or its whole machine, whose peers then have to send again."""
     server = _any_server(world)
     process = server.process
     if not server.is_up or process.is_frozen:
         return
     process.freeze()
     world.note("freeze", server.name)
+    is_machine = world.random.random() < 0.5
+    ways = [(other.name, server.name) for other in world.servers if is_machine and other is not server]
+    for way in ways:
+        world.network.cut(*way)
     if not await _pause(world, 0.05, world.random.choice([0.4, 2.0])) and not process.is_dead:
         world.note("thaw", server.name)
         process.thaw()
+    for way in ways:
+        world.network.mend(*way)
 
 
 async def partition(world: World) -> None:

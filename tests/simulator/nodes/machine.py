@@ -157,7 +157,7 @@ class Register:
 
     def standing_changed(self, standing: Standing, term: int) -> None:
         """See `replica.StateMachine`."""
-        self._checkers.standing_changed(self.name, self.raft_id, standing, term)
+        self._checkers.standing_changed(self.name, self.raft_id, standing, term, self.applied[0])
 
     def state_replaced(self) -> None:
         """See `replica.StateMachine`."""

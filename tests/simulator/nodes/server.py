@@ -175,7 +175,6 @@ class Server:
     def wipe(self) -> None:
         """Lose the disk; the process has ended before."""
         assert not self.is_up, "whose process has ended"
-        self._checkers.disks.pop(self.raft_id, None)
         self.disk = Disk(self._loop, self._random, self.disk.faults)
         self.is_wiped, self.raft_id = True, 0
         self._network.note("wipe", self.name)

@@ -307,6 +307,18 @@ class _Outbound(_Connection):
             self.refuse(Refusal.WRONG_NODE, "another node is expected at this address")
             return
         self.send(Hello(local.cluster_id, local.raft_id, self.expected, self.lane, local.incarnation))
+        # A peer that vanishes now leaves nothing unacknowledged here, by which the kernel would notice.
+        self.deadline = asyncio.get_running_loop().call_later(HANDSHAKE_SECONDS_MAX, self._expire)
+
+    def _expire(self) -> None:
+        if not self.is_open:
+            log.info("a peer sent no WELCOME in time", extra={"peer": self.expected})
+            self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if hasattr(self, "deadline"):
+            self.deadline.cancel()
 
     def frame(self, frame: Frame) -> None:
         if isinstance(frame, Refused):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from conclave.cluster import transport
 from conclave.cluster.certificates import (
     client_context,
     new_authority,
@@ -275,6 +276,29 @@ def test_a_peer_that_comes_back_is_connected_again() -> None:
 
         assert one.transport.send(2, Lane.CONTROL, Answer(1, Outcome.ANSWERED))
         await closed(one, again)
+
+    play(scenario())
+
+
+def test_a_peer_that_does_not_greet_back_is_dialed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    hellos: list[Frame] = []
+    monkeypatch.setattr(transport, "HANDSHAKE_SECONDS_MAX", 0.5)
+
+    async def scenario() -> None:
+        one, two = End(1), End(2)
+        await started(one, two)
+
+        def hear(self: transport._Inbound, frame: Frame) -> None:
+            self.is_open = True  # this side is content
+            hellos.append(frame)
+            one.change.set()
+
+        monkeypatch.setattr(transport._Inbound, "frame", hear)
+        one.dial(2, two.address())
+
+        await one.until(lambda: len(hellos) > len(Lane))
+        assert not one.connected
+        await closed(one, two)
 
     play(scenario())
 

@@ -472,14 +472,16 @@ class TlsTransport:
             connection: _Outbound | None = None
             was_open = False
             try:
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: _Outbound(self, peer, lane, address.incarnation),
-                    address.host,
-                    address.port,
-                    ssl=self._client_context,
-                    ssl_handshake_timeout=HANDSHAKE_SECONDS_MAX,
-                    ssl_shutdown_timeout=SHUTDOWN_SECONDS_MAX,
-                )
+                # The kernel goes on for minutes with an address that swallows everything, at longer and longer intervals.
+                async with asyncio.timeout(HANDSHAKE_SECONDS_MAX):
+                    _, connection = await asyncio.get_running_loop().create_connection(
+                        lambda: _Outbound(self, peer, lane, address.incarnation),
+                        address.host,
+                        address.port,
+                        ssl=self._client_context,
+                        ssl_handshake_timeout=HANDSHAKE_SECONDS_MAX,
+                        ssl_shutdown_timeout=SHUTDOWN_SECONDS_MAX,
+                    )
                 was_open = await asyncio.shield(connection.closed)
             except (OSError, ssl.SSLError, asyncio.IncompleteReadError) as error:
                 log.debug("cannot connect", extra={"peer": peer, "reason": str(error)})

@@ -303,6 +303,31 @@ def test_a_peer_that_does_not_greet_back_is_dialed_again(monkeypatch: pytest.Mon
     play(scenario())
 
 
+def test_an_address_that_swallows_everything_is_dialed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "HANDSHAKE_SECONDS_MAX", 0.1)
+
+    async def scenario() -> None:
+        one, two = End(1), End(2)
+        await started(one, two)
+        loop = asyncio.get_running_loop()
+        connect, swallowed = loop.create_connection, []
+
+        async def swallow_first(*arguments: Any, **options: Any) -> Any:
+            if len(swallowed) < len(Lane):
+                swallowed.append(arguments)
+                await asyncio.Event().wait()
+            monkeypatch.setattr(transport, "HANDSHAKE_SECONDS_MAX", 5.0)
+            return await connect(*arguments, **options)
+
+        monkeypatch.setattr(loop, "create_connection", swallow_first)
+        one.dial(2, two.address())
+
+        await one.until(lambda: len(one.connected) == len(Lane))
+        await closed(one, two)
+
+    play(scenario())
+
+
 def test_what_a_peer_has_dialed_before_is_closed_when_it_dials_again() -> None:
     async def scenario() -> None:
         ended, again, two = End(1), End(1), End(2)

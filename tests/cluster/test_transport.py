@@ -310,7 +310,8 @@ def test_an_address_that_swallows_everything_is_dialed_again(monkeypatch: pytest
         one, two = End(1), End(2)
         await started(one, two)
         loop = asyncio.get_running_loop()
-        connect, swallowed = loop.create_connection, []
+        connect = loop.create_connection
+        swallowed: list[Any] = []
 
         async def swallow_first(*arguments: Any, **options: Any) -> Any:
             if len(swallowed) < len(Lane):

@@ -34,8 +34,8 @@ docs: install
 	scripts/docs
 
 simulate: install
-	$(BIN)/python -m tests.simulator --seeds $(SEEDS)
-	$(BIN)/python -m tests.simulator --nodes --seeds $$(( ($(SEEDS) + 19) / 20 ))
+	$(BIN)/python -m tests.simulator $(if $(HOURS),--hours $(HOURS),--seeds $(SEEDS))
+	$(BIN)/python -m tests.simulator --nodes $(if $(HOURS),--hours $$(awk 'BEGIN { print $(HOURS) / 20 }'),--seeds $$(( ($(SEEDS) + 19) / 20 )))
 
 replay: install
 	$(BIN)/python -m tests.compat.replay

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import noise, report
-from bench.events import Happening, fail_over
+from bench.events import Happening, fail_over, restart_elsewhere
 from bench.flame import record
 from bench.growth import DIMENSIONS, Plan, Point, grow
 from bench.layers import LAYERS, Figure
@@ -29,6 +29,7 @@ from bench.stress import ITEMS, stress
 
 BASE_PORT = 23000
 PEER_PORTS_LATER = 50
+MOVED_PORTS_LATER = 100
 IDLE_SECONDS = 5
 
 
@@ -84,7 +85,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--flame", default="", metavar="OPERATION", help="only: a flame graph of the leader meanwhile")
     parser.add_argument("--noisy", action="store_true", help="measure although other programs use the machine")
     parser.add_argument(
-        "--base-port", type=int, default=BASE_PORT, help=f"the first of 60 loopback ports ({BASE_PORT})"
+        "--base-port", type=int, default=BASE_PORT, help=f"the first of 200 loopback ports ({BASE_PORT})"
     )
     parser.add_argument(
         "--stress", nargs="?", const="", help=f"only: hold some of {','.join(ITEMS)} to their bounds, or all"
@@ -156,6 +157,8 @@ def _measure_operations(arguments: argparse.Namespace) -> tuple[list[Idle], list
                 )
             if setting is Setting.PLAIN and not arguments.operations:
                 events = fail_over(clusters, arguments.rounds, _say)
+                ports = [arguments.base_port + MOVED_PORTS_LATER + 10 * number for number in range(arguments.rounds)]
+                events.append(restart_elsewhere(clusters[0], ports, _say))
     return idle, [each for operation in chosen for each in measured[operation.name]], events
 
 

@@ -86,6 +86,34 @@ def _write_until_done(cluster: Cluster, node: NodeProcess) -> float:
         time.sleep(PAUSE_SECONDS)
 
 
+def restart_elsewhere(cluster: Cluster, ports: Sequence[int], say: Callable[[str], None]) -> Happening:
+    """Kill all nodes, start and unseal them on other ports, once for each base port: how long until a write is accepted.
+
+    Raises:
+        LoadFailed: what was written before is not there.
+    """
+    seconds = []
+    for number, port in enumerate(ports):
+        cluster.request("POST", "secret/data/moved", {"data": {"k": str(number)}})
+        for node in cluster.nodes:
+            node.kill()
+            node.move(port)
+        began = time.monotonic()
+        for node in cluster.nodes:
+            node.start()
+        for node in cluster.nodes:
+            cluster.wait_listening(node)
+            cluster.unseal(node)
+        _write_until_done(cluster, cluster.nodes[0])
+        seconds.append(time.monotonic() - began)
+        for node in cluster.nodes:
+            if cluster.request("GET", "secret/data/moved", node=node).json()["data"]["data"] != {"k": str(number)}:
+                raise load.LoadFailed(f"node {node.number} has lost what was written before it was moved")
+    (happening,) = _told("all killed, started on other ports, until a write is accepted", [cluster], [seconds])
+    say(f"{happening.name}: {happening.median_seconds:.2f} s")
+    return happening
+
+
 def _told(name: str, clusters: Sequence[Cluster], seconds: Sequence[Sequence[float]]) -> list[Happening]:
     return [
         Happening(name, cluster.program.name, statistics.median(each), max(each), len(each))

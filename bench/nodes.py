@@ -100,22 +100,26 @@ class NodeProcess:
         self.program = program
         self.certificate = folder / "certificate.pem" if has_tls else None
         self.number = number
-        self.api_port = base_port + PORTS_OF_A_NODE * number
-        self.cluster_port = self.api_port + 1
         self.folder = folder / f"node-{number}"
         self.data = self.folder / "data"
         self.log_file = self.folder / "server.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.data.mkdir(parents=True, mode=0o700, exist_ok=True)
         self.config = self.folder / "server.hcl"
+        self.move(base_port)
+
+    def move(self, base_port: int) -> None:
+        """Listen elsewhere from the next start on."""
+        self.api_port = base_port + PORTS_OF_A_NODE * self.number
+        self.cluster_port = self.api_port + 1
         self.config.write_text(
             _CONFIG.format(
-                scheme="https" if has_tls else "http",
+                scheme="http" if self.certificate is None else "https",
                 api=self.api_port,
                 cluster=self.cluster_port,
                 data=self.data,
-                number=number,
-                tls=_TLS.format(folder=folder) if has_tls else _NO_TLS,
+                number=self.number,
+                tls=_NO_TLS if self.certificate is None else _TLS.format(folder=self.certificate.parent),
             )
         )
 

@@ -25,6 +25,10 @@ class JoinRefused(ClusterError):
     """The cluster did not take this node; the text says why, and nothing was changed."""
 
 
+class NotAlone(ClusterError):
+    """Other nodes are members, and this is done only by the only one; nothing was changed."""
+
+
 class Removed(ClusterError):
     """This node is no member of the cluster any more."""
 

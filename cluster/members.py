@@ -19,9 +19,9 @@ from typing import Final
 from msgspec import structs
 
 from conclave.cluster.autopilot import choose_promotion, choose_removal, has_caught_up
-from conclave.cluster.certificates import sign_request
+from conclave.cluster.certificates import is_authority_key, sign_request
 from conclave.cluster.driver import Driver
-from conclave.cluster.errors import NoQuorum, NotLeader, RemovalRefused
+from conclave.cluster.errors import JoinRefused, NoQuorum, NotLeader, RemovalRefused
 from conclave.cluster.join import Admission, decide_admission
 from conclave.cluster.membership import Identity, Member, change_for, encode_record, majority_is_among
 from conclave.cluster.raft import ConfChangeKind
@@ -81,6 +81,9 @@ class Members:
         """
         async with self._turn:
             self._check_leads()
+            identity = self._identity()
+            if not is_authority_key(identity.authority_pem, authority_key_pem):
+                raise JoinRefused("the key of this cluster's authority is not at hand; see this node's log")
             admission, member = decide_admission(
                 self._driver.record,
                 node_id=node_id,
@@ -89,7 +92,6 @@ class Members:
                 has_taken_part=self._has_taken_part(node_id),
             )
             raft_id = member.raft_id if member is not None else new_raft_id(self._surroundings.random_bytes)
-            identity = self._identity()
             certificate_pem = sign_request(
                 request_pem,
                 cluster_id=identity.cluster_id,

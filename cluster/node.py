@@ -462,6 +462,10 @@ class Node:
         """See `replica.Membership`."""
         self._authority_key = key_pem
 
+    async def own_authority(self, key_pem: bytes) -> bytes:
+        """See `replica.Membership`."""
+        return await self._taking_part().own_authority(key_pem)
+
     async def step_down(self) -> None:
         """See `replica.Membership`."""
         await self._taking_part().step_down()

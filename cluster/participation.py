@@ -19,8 +19,9 @@ from typing import Final
 from msgspec import structs
 
 from conclave.cluster.asking import Asks
+from conclave.cluster.certificates import is_authority_key, new_authority, new_private_key, new_request, sign_request
 from conclave.cluster.driver import Driver
-from conclave.cluster.errors import NoQuorum, NotLeader, Unreachable
+from conclave.cluster.errors import DiskFailed, NoQuorum, NotAlone, NotLeader, Unreachable
 from conclave.cluster.frames import Announce, ChunkRequest, Lane, Service
 from conclave.cluster.installing import install, written
 from conclave.cluster.links import Handler, Links
@@ -97,6 +98,8 @@ class Participation:
         self._writer = writer
         self._announcement = announcement
         self._clock = surroundings.clock
+        self._utc_now = surroundings.utc_now
+        self._validity = validity
         self._install_task: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._seed = decode_record(identity.seed)
@@ -323,6 +326,31 @@ class Participation:
         self._install_task = asyncio.get_running_loop().create_task(self._install(job, source), name="install snapshot")
 
     # -- certificate --
+
+    async def own_authority(self, key_pem: bytes) -> bytes:
+        """Return the key of this node's authority, and make a new one if it is not `key_pem`; see `replica.Membership`."""
+        identity, now = self.identity, self._utc_now()
+        if is_authority_key(identity.authority_pem, key_pem):
+            return key_pem
+        if [member.raft_id for member in self.driver.record.members] != [identity.raft_id]:
+            raise NotAlone("there are other members, who know another authority than the one whose key is at hand")
+        authority_pem, authority_key_pem = new_authority(identity.cluster_id, now)
+        private_key_pem = new_private_key()
+        certificate_pem = sign_request(
+            new_request(private_key_pem, identity.node_id),
+            cluster_id=identity.cluster_id,
+            raft_id=identity.raft_id,
+            node_id=identity.node_id,
+            authority_pem=authority_pem,
+            authority_key_pem=authority_key_pem,
+            now=now,
+            validity=self._validity,
+        )
+        await self._adopt(Issued(certificate_pem, authority_pem), private_key_pem)
+        if self.identity.authority_pem != authority_pem:
+            raise DiskFailed("a snapshot is being installed, and nothing else can be kept meanwhile")
+        log.info("made a new authority for this cluster")
+        return authority_key_pem
 
     async def _adopt(self, issued: Issued, private_key_pem: bytes) -> None:
         """Keep a new certificate, then use it: what is used must be there after a restart."""

@@ -211,7 +211,8 @@ class Membership(Protocol):
         """Sign a new node's certificate and add it as a learner; it is promoted once it has caught up.
 
         Raises:
-            JoinRefused: the node id is taken by another data directory, or the request is malformed.
+            JoinRefused: the node id is taken by another data directory, the request is malformed, or the key is not that
+                of this node's authority.
             NotLeader: this node does not lead.
         """
 
@@ -242,6 +243,16 @@ class Membership(Protocol):
 
     def lend_authority(self, key_pem: Callable[[], bytes | None]) -> None:
         """Say how the cluster CA's private key is had while a certificate is signed; it gives None while sealed."""
+
+    async def own_authority(self, key_pem: bytes) -> bytes:
+        """Return the private key of the authority that this node's certificate is by: this one, if it is that.
+
+        Otherwise make a new authority, durably, with a certificate of this node by it; the caller keeps the new key. If
+        that is lost, this is done once more.
+
+        Raises:
+            NotAlone: there are other members, who would not know a new authority.
+        """
 
     async def step_down(self) -> None:
         """Hand leadership to the best peer that is not sealed; give it up if none can take it."""

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from conclave.cluster.errors import NoQuorum, NotLeader, Overloaded, Unreachable
+from conclave.cluster.errors import NoQuorum, NotAlone, NotLeader, Overloaded, Unreachable
 from conclave.cluster.replica import AutopilotRules, JoinRequest, JoinTicket, Peer, Standing, StateMachine, Ticket
 from conclave.core.acl import Acl
 from conclave.core.contract import Engine, MountInfo, Operation, Request, Response, TokenView
@@ -83,6 +83,7 @@ class FakeReplica:
         self.fault = ""
         self.rules = AutopilotRules()
         self.authority_key: Callable[[], bytes | None] = lambda: None
+        self.authority = b"authority key"
         self.loses_answers = False
         self.broken = asyncio.Event()  # set: whoever waits for an answer of this node learns that there will be none
         self.asked: list[asyncio.Future[bytes]] = []
@@ -212,7 +213,7 @@ class FakeReplica:
     async def bootstrap(self, cluster_id: str) -> Mapping[str, bytes]:
         assert cluster_id
         self.lead()
-        return {"authority_key": b"authority key"}
+        return {"authority_key": self.authority}
 
     async def admit(
         self,
@@ -225,7 +226,7 @@ class FakeReplica:
         authority_key_pem: bytes,
     ) -> JoinTicket:
         del cluster_address, request_pem, incarnation, is_voter
-        assert authority_key_pem == b"authority key"
+        assert authority_key_pem == self.authority
         self.admitted.append(node_id)
         return JoinTicket("cluster", 7, b"certificate", b"authority", b"membership")
 
@@ -256,6 +257,13 @@ class FakeReplica:
 
     def lend_authority(self, key_pem: Callable[[], bytes | None]) -> None:
         self.authority_key = key_pem
+
+    async def own_authority(self, key_pem: bytes) -> bytes:
+        if key_pem != self.authority:
+            if len(self.network) > 1:
+                raise NotAlone("there are other members")
+            self.authority = b"another " + self.authority
+        return self.authority
 
     async def step_down(self) -> None:
         self.follow()

@@ -1,10 +1,12 @@
 """Joining, promotion, demotion, removal and new addresses, between real nodes."""
 
 import asyncio
+import datetime as dt
 from copy import deepcopy
 
 import pytest
 
+from conclave.cluster.certificates import new_authority
 from conclave.cluster.errors import JoinRefused, NotLeader, RemovalRefused
 from conclave.cluster.frames import Refusal
 from conclave.cluster.membership import decode_identity
@@ -89,6 +91,22 @@ def test_a_node_id_is_taken_only_once() -> None:
             await join(impostor, cluster.leader, cluster.authority_key)
 
         assert impostor.node.standing is Standing.DETACHED
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_nobody_is_admitted_with_the_key_of_another_authority() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a")
+        stranger = cluster.member("b")
+        await stranger.start()
+        _, another_key = new_authority("another", dt.datetime.now(dt.UTC))
+
+        with pytest.raises(JoinRefused, match="authority"):
+            await join(stranger, cluster.leader, another_key)
+
+        assert len(cluster.leader.node.peers()) == 1
         await cluster.stop()
 
     asyncio.run(play())

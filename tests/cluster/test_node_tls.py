@@ -1,10 +1,20 @@
 """Three nodes over real TLS connections on loopback sockets."""
 
 import asyncio
+import datetime as dt
 import socket
 
-from conclave.cluster.certificates import client_context, server_context
-from conclave.cluster.membership import Identity
+import pytest
+
+from conclave.cluster.certificates import (
+    check_issued,
+    client_context,
+    is_authority_key,
+    new_authority,
+    server_context,
+)
+from conclave.cluster.errors import NotAlone
+from conclave.cluster.membership import Identity, decode_identity
 from conclave.cluster.node import NodeSettings, TransportFactory
 from conclave.cluster.replica import Standing
 from conclave.cluster.transport import Local, TlsTransport, Transport, listen
@@ -119,6 +129,75 @@ def test_a_node_that_comes_back_on_another_port_is_found_there() -> None:
         await leader.node.step_down()  # whoever leads next has to find it as well
         await commit_somewhere(cluster, b"later")
         await until(lambda: all(m.machine.datas[-1:] == [b"later"] for m in cluster.members))
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def stored(member: Member) -> Identity:
+    return decode_identity(member.log.get_identity())
+
+
+def another_authority_key() -> bytes:
+    """Return the key of an authority that no node here knows."""
+    return new_authority("another", dt.datetime.now(dt.UTC))[1]
+
+
+def test_a_node_that_is_alone_makes_a_new_authority_when_it_has_not_the_key_of_its_own() -> None:
+    async def play() -> None:
+        cluster = await found(1)
+        founder, before = cluster.leader, stored(cluster.leader)
+
+        kept = await founder.node.own_authority(cluster.authority_key)
+        assert (kept, stored(founder)) == (cluster.authority_key, before)
+        cluster.authority_key = await founder.node.own_authority(another_authority_key())
+
+        after = stored(founder)
+        assert is_authority_key(after.authority_pem, cluster.authority_key)
+        assert not is_authority_key(before.authority_pem, cluster.authority_key)
+        check_issued(
+            after.certificate_pem, after.private_key_pem, after.authority_pem, known_authority_pem=after.authority_pem
+        )
+        joined = member_over_tls("b")  # greeted with the new certificate, by a node that has not been restarted
+        cluster.members.append(joined)
+        await cluster.add(joined)
+        await commit(founder, b"after")
+        await until(lambda: joined.machine.datas == [b"after"])
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_a_new_authority_is_there_after_a_restart_and_made_once_more_if_its_key_was_lost() -> None:
+    async def play() -> None:
+        cluster = await found(1)
+        founder, lost = cluster.leader, another_authority_key()
+        first = await founder.node.own_authority(lost)
+        await founder.node.stop()
+
+        again = member_over_tls(founder.name, log=founder.log, state=founder.state)
+        cluster.members = [again]
+        await again.start()
+        await until(lambda: again.node.standing is Standing.LEADER)
+
+        assert await again.node.own_authority(first) == first
+        second = await again.node.own_authority(lost)
+        assert second not in {first, lost}
+        assert is_authority_key(stored(again).authority_pem, second)
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_no_new_authority_is_made_where_others_know_the_present_one() -> None:
+    async def play() -> None:
+        cluster = await found(2)
+        before = stored(cluster.leader)
+
+        with pytest.raises(NotAlone):
+            await cluster.leader.node.own_authority(another_authority_key())
+
+        assert stored(cluster.leader) == before
         await cluster.stop()
 
     asyncio.run(play())

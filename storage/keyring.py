@@ -20,6 +20,8 @@ KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
 VERSION: Final = 1
 WRAP_VERSION: Final = 1
+WRAP_OVERHEAD_BYTES: Final = 1 + NONCE_BYTES + 16
+"""How much longer a wrapped key is: version, nonce and tag."""
 KEYRING_PURPOSE: Final = b"conclave keyring under root key"
 
 

@@ -5,13 +5,14 @@ records lie in a directory of their own, at fixed keys, replicated like everythi
 and the other two are wrapped keys. They tell nobody anything but that this is a Conclave node and how many shares it has.
 """
 
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Final
 
 import msgspec
 
 from conclave.storage.errors import Corrupt, InvalidSealConfig
-from conclave.storage.keyring import unwrap, wrap
+from conclave.storage.keyring import KEY_BYTES, WRAP_OVERHEAD_BYTES, WRAP_VERSION, unwrap, wrap
 from conclave.storage.shamir import SHARES_MAX
 
 VERSION: Final = 1
@@ -86,6 +87,26 @@ class SealConfig(msgspec.Struct, frozen=True, array_like=True):
             return msgspec.msgpack.decode(memoryview(encoded)[1:], type=SealConfig)
         except msgspec.DecodeError as error:
             raise Corrupt("the seal configuration does not decode") from error
+
+
+def check_clear_records(records: Mapping[bytes, bytes]) -> None:
+    """See that a state with these clear records can be unsealed by whoever has its shares, as far as shows without them.
+
+    Raises:
+        Corrupt: one of the three is missing, or is none that this program knows.
+    """
+    config, root_key, keyring = (records.get(key, b"") for key in (SEAL_CONFIG_KEY, ROOT_KEY_KEY, KEYRING_KEY))
+    seal_config = SealConfig.decode(config)
+    try:
+        seal_config.validate()
+    except InvalidSealConfig as error:
+        raise Corrupt(f"a state cannot be unsealed: {error}") from error
+    if seal_config.type != "shamir":
+        raise Corrupt(f"a seal of type {seal_config.type!r} is not known")
+    if any(wrapped[:1] != bytes([WRAP_VERSION]) for wrapped in (root_key, keyring)):
+        raise Corrupt("a wrapped key is missing, or of a version that is not known")
+    if len(root_key) != KEY_BYTES + WRAP_OVERHEAD_BYTES or len(keyring) <= KEY_BYTES + WRAP_OVERHEAD_BYTES:
+        raise Corrupt("a wrapped key has a wrong length")
 
 
 def wrap_root_key(unseal_key: bytes, root_key: bytes) -> bytes:

@@ -3,7 +3,22 @@
 import pytest
 
 from conclave.storage.errors import Corrupt, InvalidSealConfig
-from conclave.storage.seal import SealConfig
+from conclave.storage.keyring import KEY_BYTES, Keyring, wrap_keyring
+from conclave.storage.seal import (
+    KEYRING_KEY,
+    ROOT_KEY_KEY,
+    SEAL_CONFIG_KEY,
+    SealConfig,
+    check_clear_records,
+    wrap_root_key,
+)
+
+KEY = bytes(KEY_BYTES)
+CLEAR_RECORDS = {
+    SEAL_CONFIG_KEY: SealConfig(5, 3).encode(),
+    ROOT_KEY_KEY: wrap_root_key(KEY, KEY),
+    KEYRING_KEY: wrap_keyring(KEY, Keyring.generate(0)),
+}
 
 
 @pytest.mark.parametrize(
@@ -27,3 +42,25 @@ def test_a_configuration_has_this_layout() -> None:
 def test_a_configuration_of_another_version_is_refused() -> None:
     with pytest.raises(Corrupt):
         SealConfig.decode(b"\x02" + SealConfig(5, 3).encode()[1:])
+
+
+def test_records_that_shares_can_open_are_accepted() -> None:
+    check_clear_records(CLEAR_RECORDS)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {SEAL_CONFIG_KEY: b""},
+        {SEAL_CONFIG_KEY: SealConfig(1, 3).encode()},
+        {SEAL_CONFIG_KEY: SealConfig(1, 1, type="other").encode()},
+        {ROOT_KEY_KEY: b""},
+        {ROOT_KEY_KEY: b"\x02" + CLEAR_RECORDS[ROOT_KEY_KEY][1:]},
+        {ROOT_KEY_KEY: CLEAR_RECORDS[ROOT_KEY_KEY][:-1]},
+        {KEYRING_KEY: b""},
+        {KEYRING_KEY: CLEAR_RECORDS[KEYRING_KEY][:40]},
+    ],
+)
+def test_records_that_no_shares_could_open_are_refused(changed: dict[bytes, bytes]) -> None:
+    with pytest.raises(Corrupt):
+        check_clear_records(CLEAR_RECORDS | changed)

@@ -5,7 +5,7 @@ import logging
 from typing import Final, Protocol
 
 from conclave.storage.barrier import Barrier
-from conclave.storage.errors import StorageError
+from conclave.storage.errors import StorageError, WrongKey
 from conclave.storage.keyring import unwrap_keyring
 from conclave.storage.overlay import Overlay
 from conclave.storage.seal import KEYRING_KEY
@@ -48,6 +48,9 @@ class Keys:
             return False
         try:
             keyring = unwrap_keyring(self.root_key, wrapped)
+        except WrongKey:
+            log.warning("the keyring in the state is wrapped by another root key than this node's")
+            return False
         except StorageError:
             log.exception("the keyring in the state does not open")
             return False

@@ -21,12 +21,12 @@ from typing import Any, Final
 from msgspec import Struct
 
 import conclave
-from conclave.cluster.errors import ClusterError, JoinRefused, NoQuorum, NotLeader
+from conclave.cluster.errors import ClusterError, JoinRefused, NoQuorum, NotAlone, NotLeader
 from conclave.cluster.replica import AutopilotRules, JoinTicket, Standing
 from conclave.core import unsealing
 from conclave.core.autopilot import read_rules
 from conclave.core.ceremonies import NewShares, Rekey, RootGeneration
-from conclave.core.errors import InternalError, InvalidRequest, Unavailable
+from conclave.core.errors import InternalError, InvalidRequest, RequestError, Unavailable
 from conclave.core.joiner import WRONG_KEY, Joiner
 from conclave.core.joining import JoinTarget
 from conclave.core.keys import Keys
@@ -34,7 +34,7 @@ from conclave.core.mounts import MountTable
 from conclave.core.policies import ROOT, PolicyStore
 from conclave.core.revocation import tokens_of
 from conclave.core.services import AREA_CLUSTER, AREA_MOUNTS, AREA_POLICIES, AREA_TOKENS, Services, area_id
-from conclave.core.store import Settlement
+from conclave.core.store import RESTORING, Settlement
 from conclave.core.vault import REMOVED, Vault
 from conclave.storage import shamir
 from conclave.storage.barrier import Barrier
@@ -54,6 +54,8 @@ log = logging.getLogger(__name__)
 
 JOINED_SECONDS_MAX: Final = 3.0
 """How long the last share's answer waits for a new member's state to arrive; unsealing goes on behind it."""
+AUTHORITY_RETRY_SECONDS: Final = 1.0
+"""Pause after a new authority could not be kept."""
 NOT_INITIALIZED: Final = "Vault is not initialized"
 ALREADY_INITIALIZED: Final = "Vault is already initialized"
 HALF_INITIALIZED: Final = (
@@ -135,10 +137,12 @@ class Lifecycle:
         self._joiner = Joiner(node.node_id, vault.membership, self._may_join, vault.spawn)
         self._is_initializing = False
         self._opening: asyncio.Task[None] | None = None
+        self._authorizing: asyncio.Task[None] | None = None
         self._state_arrived = asyncio.Event()
         vault.on_sealed_changed = self._sealed_changed
         vault.membership.lend_authority(self._authority_key)
         vault.on_state_replaced = self._state_replaced
+        vault.on_active = self._became_active
         vault.on_standby = self._cancel_ceremonies
         vault.store.overlay.subscribe(CLEAR_DIRECTORY, self._clear_record_changed)
 
@@ -309,6 +313,7 @@ class Lifecycle:
             await self._joiner.prove(unseal_key)
             await self._open_when_there(unseal_key)
         elif self._has_state():
+            self._stop_waiting()
             self._open(unseal_key)
         else:
             await self._open_when_there(unseal_key)
@@ -332,19 +337,31 @@ class Lifecycle:
 
     async def _open_when_there(self, unseal_key: bytes) -> None:
         """Unseal as soon as the state has arrived; wait for that only briefly."""
-        if self._opening is not None:
-            self._opening.cancel()
+        self._stop_waiting()
         self._opening = self.vault.spawn(self._wait_and_open(unseal_key))
         await asyncio.wait([self._opening], timeout=JOINED_SECONDS_MAX)
 
+    def _stop_waiting(self) -> None:
+        """Forget an unseal key that waits for its state: nothing but what is asked for now may unseal this node."""
+        if self._opening is not None:
+            self._opening.cancel()
+            self._opening = None
+
     async def _wait_and_open(self, unseal_key: bytes) -> None:
-        while not self._has_state():
+        while not self._opens(unseal_key):
             self._state_arrived.clear()
             await self._state_arrived.wait()
+
+    def _opens(self, unseal_key: bytes) -> bool:
+        """Unseal if what has arrived can be: a log may begin with a state that another one, of other keys, replaces."""
+        if not self._has_state():
+            return False
         try:
             self._open(unseal_key)
         except InvalidRequest:
-            log.warning("the key shares do not open the state that arrived; unseal this node again")
+            log.warning("the key shares do not open the state that has arrived; waiting for a later one")
+            return False
+        return True
 
     def _clear_record_changed(self, _index: int, key: bytes) -> None:
         """Follow the feed: a state that arrives, and a keyring that another node has rotated."""
@@ -388,6 +405,42 @@ class Lifecycle:
     def _authority_key(self) -> bytes | None:
         services = self._reading()
         return None if services is None else services.area(AREA_CLUSTER).get(AUTHORITY_KEY)
+
+    def _became_active(self) -> None:
+        if self._authorizing is not None:
+            self._authorizing.cancel()
+        self._authorizing = self.vault.spawn(self._keep_authority())
+
+    async def _keep_authority(self) -> None:
+        """See that the state holds the key of this node's own authority.
+
+        That of a snapshot from another cluster holds another's. A new one is kept by the node first, then in the state:
+        whatever comes in between, they differ still, and it is done once more.
+        """
+        while self.vault.is_active:
+            try:
+                if await self._has_own_authority():
+                    return
+            except NotAlone as error:
+                log.error("no node can join, and no certificate be renewed", extra={"reason": str(error)})  # noqa: TRY400
+                return
+            except (ClusterError, RequestError, StorageError) as error:
+                log.warning("the cluster's authority cannot be kept yet", extra={"reason": str(error)})
+            await asyncio.sleep(AUTHORITY_RETRY_SECONDS)
+
+    async def _has_own_authority(self) -> bool:
+        vault = self.vault
+        stored = self._authority_key()
+        if stored is None:
+            return False
+        own = await vault.membership.own_authority(stored)
+        if own == stored:
+            return True
+        transaction = vault.store.writing()
+        vault.services(vault.serving_keys(), transaction).area(AREA_CLUSTER).put(AUTHORITY_KEY, own)
+        settled: asyncio.Future[Settlement] = asyncio.get_running_loop().create_future()
+        vault.store.commit(transaction, lambda found: None if settled.done() else settled.set_result(found))
+        return await settled is Settlement.COMMITTED
 
     # -- ceremonies --
 
@@ -471,6 +524,11 @@ class Lifecycle:
         now_seconds = now_ns // 1_000_000_000
         if not unsealing.is_proof(self._secret(JOIN_KEY), node_id, proof, petition, now_seconds=now_seconds):
             raise InvalidRequest("invalid answer given: this node does not hold the cluster's unseal key")
+        if self._authorizing is not None:
+            await asyncio.wait([self._authorizing], timeout=JOINED_SECONDS_MAX)
+        if self.vault.store.is_changing_keys:
+            raise Unavailable(RESTORING)
+        self.vault.admitting += 1
         try:
             return await self.vault.membership.admit(
                 node_id=node_id,
@@ -484,6 +542,8 @@ class Lifecycle:
             raise InvalidRequest(str(error)) from error
         except NoQuorum as error:
             raise Unavailable(str(error)) from error
+        finally:
+            self.vault.admitting -= 1
 
     def _secret(self, name: str) -> bytes:
         services = self._reading()

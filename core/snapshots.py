@@ -7,12 +7,13 @@ Rules it enforces:
 
 * A saved file holds everything that had been acknowledged when it was asked for.
 * Nothing changes before the uploaded file has been read to its last byte, its sums compared, and its keys found to be
-  those of this vault.
+  those of this vault. Who forces it gives the last of these up: a snapshot of other keys replaces keys and shares, too, and
+  this node seals itself in the step that puts it in place. Only a node does that which is its cluster's only member.
 * What is restored reaches every node as entries of the log, beside the live state, and one last entry puts it in the
   state's place; so each node has either the old state or the new one, at the same index. From before the first of these
   entries until the last has been applied nobody else can propose: nothing acknowledged in between is lost.
-* What is the cluster's own stays as it is: by which shares it is unsealed, and the secrets by which nodes join. A snapshot
-  from before the shares were changed would otherwise ask for shares that nobody may have any more.
+* Otherwise what is the cluster's own stays as it is: by which shares it is unsealed, and the secrets by which nodes join. A
+  snapshot from before the shares were changed would ask for shares that nobody may have any more.
 * Whatever breaks a restoring off (lost leadership, a full disk) changes nothing; what was staged is dropped.
 * A file is written and checked with half of one core at most, so that writes go on beside it.
 * Memory and disk are bounded: a chunk at a time in memory, a few entries in flight, one upload at a time, and so much
@@ -43,7 +44,7 @@ from conclave.storage.archive import Checking, Server, new_spool, write_file
 from conclave.storage.barrier import Barrier
 from conclave.storage.errors import Corrupt, SnapshotMismatch, StorageError, WrongKey
 from conclave.storage.keyring import Keyring, unwrap_keyring
-from conclave.storage.seal import KEYRING_KEY, ROOT_KEY_KEY, SEAL_CONFIG_KEY
+from conclave.storage.seal import KEYRING_KEY, ROOT_KEY_KEY, SEAL_CONFIG_KEY, check_clear_records
 from conclave.storage.snapshots import SNAPSHOT_ID_BYTES, Pairs
 from conclave.storage.state import StateReader
 from conclave.storage.transaction import Transaction
@@ -71,8 +72,13 @@ KEY_BYTES_MAX: Final = 511
 """The longest key that the state can hold."""
 
 FOREIGN: Final = (
-    "the snapshot was taken from a vault with other keys, and nothing of it could be opened here; "
-    "restore it into a node of the cluster that it comes from (forcing does not help)"
+    "the snapshot was taken from a vault with other keys, and nothing of it could be opened here; restore it into a node of "
+    "the cluster that it comes from, or with -force (snapshot-force) into a new one: all that is here, keys and shares, too, "
+    "is replaced then, and what unseals it are the shares of the snapshot's vault"
+)
+NOT_ALONE: Final = (
+    "the snapshot was taken from a vault with other keys, and the other members of this cluster could not follow; "
+    "remove them first (operator raft remove-peer), restore, and let them join again with wiped data folders"
 )
 BROKEN_OFF: Final = "leadership was lost while the snapshot was being restored; nothing has changed, try again"
 NOT_WHOLE: Final = "what was staged was not what was sent; nothing has changed"
@@ -107,12 +113,13 @@ class Snapshots:
         if len(self._open_files) >= DOWNLOADS_MAX:
             raise Unavailable("too many snapshots are being saved; try again")
         vault = self._vault
-        keys = vault.serving_keys()
+        vault.serving_keys()
         index = await vault.replica.read_barrier()
         try:
             await vault.store.flush_up_to(index)
         except StorageError as error:
             raise Unavailable(f"this node cannot write its state: {error}") from error
+        keys = vault.serving_keys()  # still: the state may have been replaced by one of other keys meanwhile
         reader = vault.store.overlay.open_reader()
         servers = [
             Server(peer.node_id, peer.cluster_address, suffrage=0 if peer.is_voter else 1)
@@ -133,11 +140,16 @@ class Snapshots:
 
     # -- restoring --
 
-    async def restore(self, upload: AsyncIterator[bytes]) -> None:
+    async def restore(self, upload: AsyncIterator[bytes], *, is_forced: bool = False) -> None:
         """Put the state in an uploaded file in the place of this cluster's; on the leader.
 
+        Args:
+            upload: the file.
+            is_forced: take it also if it is of a vault with other keys, after which this node is sealed.
+
         Raises:
-            InvalidRequest: it is no snapshot, a damaged one, or of a vault with other keys; nothing has changed.
+            InvalidRequest: it is no snapshot, a damaged one, or of a vault with other keys that was not forced or finds
+                other members here; nothing has changed.
             TooLarge: there is no room for it; nothing has changed.
             Unavailable: another one is being restored, or leadership was lost; the text says what has become of it.
             NotLeader: this node does not lead; nothing has changed.
@@ -150,17 +162,17 @@ class Snapshots:
         try:
             await self._receive(upload, spool)
             keys = self._vault.serving_keys()
-            count, keyring = await self._verify(spool, keys)
+            count, keyring = await self._verify(spool, keys, is_forced=is_forced)
             await self._bring_in(spool, count, keys, keyring)
         except (Corrupt, SnapshotMismatch) as error:
             raise InvalidRequest(str(error)) from error
         except WrongKey as error:
             log.warning("refused a snapshot", extra={"reason": str(error)})
-            raise InvalidRequest(FOREIGN) from error
+            raise InvalidRequest(str(error) if is_forced else FOREIGN) from error
         finally:
             self._is_receiving = False
             store.in_thread_later(spool.close)
-        log.info("restored a snapshot", extra={"records": count})
+        log.info("restored a snapshot", extra={"records": count, "other_keys": keyring is None})
 
     async def _receive(self, upload: AsyncIterator[bytes], spool: IO[bytes]) -> None:
         """Keep an upload until it can be checked as a whole."""
@@ -193,15 +205,17 @@ class Snapshots:
         count, _ = await self._verify(file, self._vault.serving_keys())
         return count
 
-    async def _verify(self, spool: IO[bytes], keys: Keys) -> tuple[int, Keyring]:
+    async def _verify(self, spool: IO[bytes], keys: Keys, *, is_forced: bool = False) -> tuple[int, Keyring | None]:
         """Read all of a spooled file, and return how many records it holds and the keyring that opens them.
+
+        That is None if it was forced and the keys are another vault's.
 
         Raises:
             Corrupt, SnapshotMismatch: it is damaged, or holds what no state can hold.
-            WrongKey: its keys are not those of this vault.
+            WrongKey: its keys are not those of this vault, or its seal is not theirs.
         """
         store = self._vault.store
-        key_check = _KeyCheck(keys)
+        key_check = _KeyCheck(keys, takes_other_keys=is_forced)
         checking = Checking(spool, key_check.open_seal)
         await store.in_thread(lambda: spool.seek(0))
         async for _, pairs in _paced(store, checking.records()):
@@ -216,19 +230,40 @@ class Snapshots:
         while (found := await store.in_thread(lambda: next(records, None))) is not None:
             yield found[1]
 
-    async def _bring_in(self, spool: IO[bytes], count: int, keys: Keys, keyring: Keyring) -> None:
-        """Stage a checked file's records on every node, then swap."""
+    async def _bring_in(self, spool: IO[bytes], count: int, keys: Keys, keyring: Keyring | None) -> None:
+        """Stage a checked file's records on every node, then swap; without a keyring with its keys, which seals."""
         vault = self._vault
-        freeze = vault.store.freeze()
+        freeze = vault.store.freeze(changes_keys=keyring is None)
+        staging = _Staging(vault.store, freeze)
         try:
-            own = own_records(vault.store.writing(), keys.barrier, Barrier(keyring))
-            await _Staging(vault.store, freeze).run(_entries(self._records(spool, Checking(spool)), own), count)
+            if keyring is None:
+                self._require_alone()
+                own: dict[bytes, bytes] = {}
+                staging.before_swap = self._require_alone
+            else:
+                own = own_records(vault.store.writing(), keys.barrier, Barrier(keyring))
+            await staging.run(_entries(self._records(spool, Checking(spool)), own), count)
+            if keyring is None:
+                await self._keep_now()
         except NotLeader as error:
             raise Unavailable(BROKEN_OFF) from error
         finally:
             vault.store.thaw(freeze)
             if vault.is_active:
                 vault.background.start()  # it has done nothing meanwhile; what is left of a failure it clears away
+
+    def _require_alone(self) -> None:
+        """See that this node is its cluster's only member, and that none is on the way; while frozen it stays so."""
+        if self._vault.admitting or len(self._vault.membership.peers()) != 1:
+            raise InvalidRequest(NOT_ALONE)
+
+    async def _keep_now(self) -> None:
+        """Flush, so that a restart does not ask for the shares of the old state first; the log has it in any case."""
+        store = self._vault.store
+        try:
+            await store.flush_up_to(store.overlay.swapped_at)
+        except (StorageError, Unavailable) as error:
+            log.warning("the restored state is in the log only for now", extra={"reason": str(error)})
 
 
 class SavedFile:
@@ -279,36 +314,52 @@ class _KeyCheck:
 
     Which keys they need stands in the snapshot itself: its keyring, wrapped by the root key. It may lack terms that
     this vault has, and have others.
+
+    Args:
+        keys: of this vault.
+        takes_other_keys: whether another vault's keyring will do: then nothing that is sealed can be checked.
     """
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: Keys, *, takes_other_keys: bool) -> None:
         self._keys = keys
-        self._wrapped_keyring = b""
+        self._takes_other_keys = takes_other_keys
+        self._clear: dict[bytes, bytes] = {}
 
     def look(self, pairs: Pairs) -> None:
-        """See that records have keys that the state can hold, and note the keyring."""
+        """See that records have keys that the state can hold, and note those that are readable before unsealing."""
         for key, value in pairs:
             if not KEY_BYTES_MIN <= len(key) <= KEY_BYTES_MAX:
                 raise Corrupt("snapshot: a record has a key of a wrong length")
-            if key == KEYRING_KEY:
-                self._wrapped_keyring = value
+            if key in {SEAL_CONFIG_KEY, ROOT_KEY_KEY, KEYRING_KEY}:
+                self._clear[key] = value
 
-    def open_seal(self, sealed: bytes) -> bytes:
-        """Open the sealed sums with the snapshot's own keyring."""
+    def open_seal(self, sealed: bytes) -> bytes | None:
+        """Open the sealed sums with the snapshot's own keyring; None if that is another vault's."""
+        keyring = self.keyring()
+        if keyring is None:
+            return None
         try:
-            return Barrier(self.keyring()).open_record(SEAL_LOCATION, sealed)
+            return Barrier(keyring).open_record(SEAL_LOCATION, sealed)
         except Corrupt as error:
             raise WrongKey("the snapshot's seal does not open") from error
 
-    def keyring(self) -> Keyring:
-        """Return the snapshot's keyring.
+    def keyring(self) -> Keyring | None:
+        """Return the snapshot's keyring; None if it is another vault's, and that will do.
 
         Raises:
             WrongKey: it is not one of this vault.
+            Corrupt: it is another vault's, and nobody's shares could unseal the state.
         """
-        if not self._wrapped_keyring:
+        wrapped = self._clear.get(KEYRING_KEY)
+        if not wrapped:
             raise WrongKey("the snapshot holds no keyring")
-        keyring = unwrap_keyring(self._keys.root_key, self._wrapped_keyring)
+        try:
+            keyring = unwrap_keyring(self._keys.root_key, wrapped)
+        except WrongKey:
+            if not self._takes_other_keys:
+                raise
+            check_clear_records(self._clear)
+            return None
         if keyring.name_key != self._keys.barrier.keyring.name_key:
             raise WrongKey("the snapshot's keyring has another name key")
         return keyring
@@ -320,11 +371,15 @@ class _Staging:
     Args:
         store: where they are proposed.
         freeze: the right to do so.
+
+    Attributes:
+        before_swap: called when all is staged; what it raises ends the restoring.
     """
 
     def __init__(self, store: Store, freeze: Freeze) -> None:
         self._store = store
         self._freeze = freeze
+        self.before_swap: Callable[[], None] = lambda: None
         self._in_flight: deque[asyncio.Future[Settlement]] = deque()
 
     async def run(self, portions: AsyncIterator[Pairs], count: int) -> None:
@@ -340,6 +395,7 @@ class _Staging:
             await self._wait(IN_FLIGHT_MAX - 1)
             self._stage(Stage.PUTS, puts)
         await self._wait(0)
+        self.before_swap()
         await self._swap(count)
 
     def _stage(self, stage: Stage, puts: Pairs) -> None:

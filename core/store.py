@@ -73,11 +73,16 @@ class _Pending:
 
 
 class Freeze:
-    """The right to be the only one who proposes, for whoever restores a snapshot. It ends with leadership."""
+    """The right to be the only one who proposes, for whoever restores a snapshot. It ends with leadership.
 
-    __slots__ = ("swap_index",)
+    Args:
+        changes_keys: whether the state that is to be has other keys, so that this node seals itself with the swap.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("changes_keys", "swap_index")
+
+    def __init__(self, *, changes_keys: bool) -> None:
+        self.changes_keys = changes_keys
         self.swap_index = 0
 
 
@@ -202,12 +207,20 @@ class Store:
         return self._freeze is not None
 
     @property
+    def is_changing_keys(self) -> bool:
+        """Whether a state with other keys is being restored: who belongs to the cluster must stay as it is, then."""
+        return self._freeze is not None and self._freeze.changes_keys
+
+    @property
     def has_leftovers(self) -> bool:
         """Whether a state is staged that nobody here is going to put in place."""
         return self.overlay.staging_since > 0 and self._freeze is None
 
-    def freeze(self) -> Freeze:
+    def freeze(self, *, changes_keys: bool = False) -> Freeze:
         """Let nobody else propose from now on; what has been proposed comes first in the log.
+
+        Args:
+            changes_keys: see `Freeze`.
 
         Raises:
             NotLeader: this node does not lead.
@@ -217,7 +230,7 @@ class Store:
             raise NotLeader("this node does not lead")
         if self._freeze is not None:
             raise Unavailable(RESTORING)
-        self._freeze = Freeze()
+        self._freeze = Freeze(changes_keys=changes_keys)
         return self._freeze
 
     def thaw(self, freeze: Freeze) -> None:

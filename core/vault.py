@@ -85,6 +85,7 @@ class Vault:
         self.pipeline = pipeline
         self.keys: Keys | None = None
         self.active_since_ns: int | None = None
+        self.admitting = 0  # how many nodes are being made members at this moment
         self.execution = Execution(self)
         self.forwarder = Forwarder(peers, self.execution, time.monotonic)
         self.uploads = self.forwarder.uploads = Uploads(peers, self.handle)
@@ -92,6 +93,7 @@ class Vault:
         self.auditor = Auditor(forbidden_folders, store.now_ns)
         self.rate_limiter = RateLimiter()
         self._unsubscribe: list[Callable[[], None]] = []
+        self.on_active: Callable[[], None] = lambda: None
         self.on_standby: Callable[[], None] = lambda: None
         self.on_sealed_changed: Callable[[], None] = lambda: None
         self.on_state_replaced: Callable[[], None] = lambda: None
@@ -179,7 +181,11 @@ class Vault:
     def _state_replaced(self) -> None:
         self.pipeline.caches.clear()
         if self.keys is not None and not self.keys.refresh(self.store):
-            log.error("the state that came as a snapshot does not open with this node's root key")
+            # Of the old state nothing is left, and of the new one nothing opens. As this is called while the last entry of
+            # a restoring is applied, nobody has been able to propose anything since.
+            log.warning(
+                "the state that came as a snapshot has other keys: unseal this node with that state's key shares"
+            )
             self.seal()
         if self.keys is not None:
             self._use_audit_devices(self.keys)
@@ -193,6 +199,7 @@ class Vault:
             self.active_since_ns = self.store.now_ns()
             self.background.start()
             log.info("active")
+            self.on_active()
         elif not self.is_active and self.active_since_ns is not None:
             self.active_since_ns = None
             self.background.stop()

@@ -57,7 +57,11 @@ def save(call: Call) -> int:
 @command(
     "operator raft snapshot restore [options] FILE",
     FORMAT,
-    Flag("force", "Also a snapshot of another cluster; its keys are needed afterwards.", Kind.BOOLEAN),
+    Flag(
+        "force",
+        "Also a snapshot of another cluster, into a node that is alone; its key shares unseal it then.",
+        Kind.BOOLEAN,
+    ),
     arguments=(1, 1),
 )
 def restore(call: Call) -> int:

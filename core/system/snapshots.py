@@ -7,8 +7,8 @@ operation.
 * Any node saves, from its own state, once that holds everything acknowledged before.
 * Only the leader restores. Another node passes the upload on to it, piece by piece; it does not redirect, for clients that
   stream their body take a redirection for success, having nothing left to send (seen with `bao`).
-* `snapshot-force` is the same as `snapshot`: Vault's skips the check of the keys, but a state whose keys nobody here has
-  would be of no use to anybody.
+* `snapshot-force` also takes a state with other keys, on a node that is alone. The node is sealed before the answer leaves,
+  and unsealed by that state's shares from then on.
 
 Source: Vault's API page "sys/storage/raft"; recorded from a real server, whose answer to junk is a 500: ours a 400.
 """
@@ -36,19 +36,19 @@ class SnapshotOperations(Engine):
     @operation("storage/raft/snapshot", update=True, is_local=True)
     async def restore_snapshot(self, ctx: Context) -> Response:
         """Restore the state of the whole vault from a file that was saved by this cluster."""
-        return await self._restore(ctx)
+        return await self._restore(ctx, is_forced=False)
 
     @operation("storage/raft/snapshot-force", update=True, is_local=True)
     async def force_snapshot(self, ctx: Context) -> Response:
-        """Restore the state of the whole vault from a file; the same as without force."""
-        return await self._restore(ctx)
+        """Restore the state of the whole vault from a file, also of a vault with other keys, whose shares then unseal it."""
+        return await self._restore(ctx, is_forced=True)
 
-    async def _restore(self, ctx: Context) -> Response:
+    async def _restore(self, ctx: Context, *, is_forced: bool) -> Response:
         vault, request = self.lifecycle.vault, ctx.request
         if request.upload is None:
             raise InvalidRequest("the snapshot has to be the request's body")
         if vault.is_active:
-            await self.snapshots.restore(request.upload)
+            await self.snapshots.restore(request.upload, is_forced=is_forced)
             return Response()
         if request.forwarded_by:
             raise Unavailable(NO_LEADER)  # whoever sent it here is to look again

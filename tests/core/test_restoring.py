@@ -1,21 +1,25 @@
 """Restoring a snapshot on three real nodes: every one of them has the old state or the new one, whoever dies meanwhile."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 
 from conclave.cluster import upkeep
 from conclave.cluster.compaction import compaction_index
+from conclave.cluster.loopback import LoopbackNetwork
 from conclave.cluster.replica import Ticket
-from conclave.core import snapshots
+from conclave.core import joining, snapshots
 from conclave.core.contract import Operation, Response
 from conclave.core.errors import Redirected, RequestError
+from conclave.core.joining import JoinTarget
 from conclave.core.outcomes import Outcome
 from conclave.core.store import Settlement
+from conclave.storage.memory import MemoryLog, MemoryState
 from conclave.storage.writeset import Stage, WriteSet
-from tests.core.test_snapshots import PATH, pieces_of
-from tests.core.test_three_vaults import Member, Trio, come_true, trio
+from tests.core.test_snapshots import FORCE, PATH, pieces_of
+from tests.core.test_three_vaults import Member, Trio, asking, come_true, trio
 from tests.fakes import on_loop, request_for
 
 
@@ -28,8 +32,8 @@ async def saved(cluster: Trio, through: Member) -> bytes:
     return content
 
 
-def restoring(cluster: Trio, through: Member, content: bytes) -> "asyncio.Future[Outcome]":
-    request = request_for(Operation.UPDATE, PATH, token=cluster.root)
+def restoring(cluster: Trio, through: Member, content: bytes, path: str = PATH) -> "asyncio.Future[Outcome]":
+    request = request_for(Operation.UPDATE, path, token=cluster.root)
     request.upload = pieces_of(content)
     future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
     through.vault.handle(request, lambda outcome: None if future.done() else future.set_result(outcome))
@@ -248,3 +252,75 @@ async def test_the_log_is_cut_up_to_where_staging_began_and_no_further_before_th
         assert first_while_staging == began
         assert outcome == Response()
         assert await values(cluster, again) == {"before"}
+
+
+@asynccontextmanager
+async def replaced(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Trio]:
+    """Yield a new node that a snapshot of three others, which are gone, has replaced; with their shares and root token."""
+    async with trio(monkeypatch) as old:
+        await put(old, "old")
+        content = await saved(old, old.leader)
+    network = LoopbackNetwork()
+    members = [Member(number, network, MemoryLog(), MemoryState()) for number in (4, 5)]
+    monkeypatch.setattr(joining, "_ask", asking(members))
+    first = members[0]
+    await first.start()
+    made = await first.lifecycle.initialize(1, 1)
+    await first.lifecycle.unseal(made.shares_hex[0])
+    try:
+        assert await restoring(Trio([first], [], made.root_token), first, content, FORCE) == Response()
+        yield Trio(members, old.shares, old.root)
+    finally:
+        await asyncio.gather(*(member.die() for member in members))
+
+
+async def unsealed(cluster: Trio, member: Member) -> None:
+    for share in cluster.shares:
+        await member.lifecycle.unseal(share)
+    await come_true(lambda: not member.vault.is_sealed)
+
+
+@on_loop
+@pytest.mark.usefixtures("small_entries")
+async def test_a_new_node_takes_over_a_lost_cluster_and_others_join_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with replaced(monkeypatch) as cluster:
+        first, second = cluster.members
+        assert first.vault.is_sealed
+        await unsealed(cluster, first)
+
+        await second.start()
+        await second.lifecycle.begin_join(JoinTarget(first.lifecycle.node.api_address))
+        # What it gets first from the log is the state that was replaced, which these shares do not open.
+        await unsealed(cluster, second)
+
+        assert await values(cluster, first) == await values(cluster, second) == {"old"}
+        await cluster.settle()
+        assert isinstance(await cluster.write(second, "secret/data/k0", {"data": {"v": "more"}}), Response)
+
+
+@on_loop
+async def test_a_node_that_dies_with_the_swap_to_other_keys_is_opened_by_the_old_shares(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with replaced(monkeypatch) as cluster:
+        first = cluster.members[0]
+        await first.die()
+
+        again = await reborn(cluster, first)
+        await come_true(lambda: again.vault.is_active)
+
+        assert await values(cluster, again) == {"old"}
+
+
+@on_loop
+async def test_three_nodes_refuse_a_state_of_other_keys_and_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with trio(monkeypatch) as other:
+        content = await saved(other, other.leader)
+    async with trio(monkeypatch) as cluster:
+        outcome = await restoring(cluster, cluster.followers[0], content, FORCE)
+
+        assert isinstance(outcome, RequestError)
+        assert outcome.messages == (snapshots.NOT_ALONE,)
+        await put(cluster, "after")
+        for member in cluster.members:
+            assert await values(cluster, member) == {"after"}

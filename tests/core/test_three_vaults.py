@@ -5,7 +5,7 @@ Consensus runs on its real clock here, at half its usual durations; everything e
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -113,15 +113,13 @@ class Trio:
         return await member.ask(Operation.UPDATE, path, fields, token=self.root)
 
     async def settle(self) -> None:
-        """Wait until all three vote and one of them leads."""
+        """Wait until all vote and one of them leads."""
         await come_true(lambda: sum(member.vault.is_active for member in self.members) == 1)
         await come_true(lambda: all(peer.is_voter for peer in self.leader.node.peers()))
 
 
-@asynccontextmanager
-async def trio(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Trio]:
-    network = LoopbackNetwork()
-    members = [Member(number, network, MemoryLog(), MemoryState()) for number in (1, 2, 3)]
+def asking(members: list[Member]) -> Callable[[JoinTarget, str, dict[str, Any]], Awaitable[Any]]:
+    """Return what asks one of these members instead of a server."""
 
     async def ask(target: JoinTarget, path: str, fields: dict[str, Any]) -> Any:
         (asked,) = [member for member in members if member.lifecycle.node.api_address == target.leader_api_address]
@@ -130,7 +128,15 @@ async def trio(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Trio]:
             raise JoinFailed(str(outcome.messages), is_refusal=True)
         return msgspec.json.decode(msgspec.json.encode(outcome.data))
 
-    monkeypatch.setattr(joining, "_ask", ask)
+    return ask
+
+
+@asynccontextmanager
+async def trio(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Trio]:
+    network = LoopbackNetwork()
+    members = [Member(number, network, MemoryLog(), MemoryState()) for number in (1, 2, 3)]
+
+    monkeypatch.setattr(joining, "_ask", asking(members))
     for member in members:
         await member.start()
     made = await members[0].lifecycle.initialize(3, 2)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes.nodes import Cluster, environment, started
+from tests.processes.nodes import Cluster, Node, environment, started, wait_until
 
 BAO = Path(sysconfig.get_path("scripts")) / "bao"
 
@@ -16,8 +16,8 @@ BAO = Path(sysconfig.get_path("scripts")) / "bao"
 class Bao:
     """The client, at one node; `env` is what a user would have exported."""
 
-    def __init__(self, cluster: Cluster, home: Path) -> None:
-        self._env = environment(home, BAO_ADDR=cluster.standbys()[0].address)
+    def __init__(self, node: Node, home: Path) -> None:
+        self._env = environment(home, BAO_ADDR=node.address)
 
     def run(self, *arguments: str, fails_with: int = 0) -> str:
         """Return what a command prints."""
@@ -34,7 +34,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture
 def bao(cluster: Cluster, tmp_path: Path) -> Bao:
-    client = Bao(cluster, tmp_path)
+    client = Bao(cluster.standbys()[0], tmp_path)
     client.run("login", cluster.token)
     return client
 
@@ -77,3 +77,28 @@ def test_a_mount_is_enabled_moved_and_disabled(bao: Bao) -> None:
 
     assert "two/" in json.loads(bao.run("secrets", "list", "-format=json"))
     bao.run("secrets", "disable", "two")
+
+
+def test_a_snapshot_is_restored_into_a_new_node_with_other_keys(cluster: Cluster, bao: Bao, tmp_path: Path) -> None:
+    file, home = tmp_path / "lost.snap", tmp_path / "rescue"
+    home.mkdir()
+    node = Node(home, "rescue")
+    rescuer = Bao(node, home)
+    bao.run("kv", "put", "-mount=secret", "rescued", "a=1")
+    bao.run("operator", "raft", "snapshot", "save", str(file))
+    try:
+        node.start()
+        made = json.loads(rescuer.run("operator", "init", "-format=json", "-key-shares=1", "-key-threshold=1"))
+        rescuer.run("operator", "unseal", made["unseal_keys_b64"][0])
+        rescuer.run("login", made["root_token"])
+
+        rescuer.run("operator", "raft", "snapshot", "restore", str(file), fails_with=2)
+        rescuer.run("operator", "raft", "snapshot", "restore", "-force", str(file))
+        assert node.request("GET", "sys/seal-status")[1]["sealed"] is True
+        rescuer.run("operator", "unseal", cluster.key)
+        wait_until(lambda: node.health() == 200, "it leads")
+
+        rescuer.run("login", cluster.token)
+        assert rescuer.run("kv", "get", "-field=a", "-mount=secret", "rescued") == "1"
+    finally:
+        node.end()

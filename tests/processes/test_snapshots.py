@@ -1,10 +1,16 @@
 """Snapshot files with real processes and real disks: there and back, through any node, with a SIGKILL in between."""
 
 import http.client
+import json
 import signal
+import subprocess
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 
-from tests.processes.nodes import Cluster, Node, wait_until
+import pytest
+
+from tests.processes.nodes import Cluster, Node, conclave, environment, wait_until
 
 PATH = "/v1/sys/storage/raft/snapshot"
 KEYS = 120
@@ -91,3 +97,110 @@ def applied(cluster: Cluster, node: Node) -> int:
     index = answer["raft_applied_index"]
     assert isinstance(index, int)
     return index
+
+
+class Rescue:
+    """What an operator does who has a snapshot of a cluster, its shares, and two new machines.
+
+    Args:
+        folder: with room for the file and two nodes.
+        lost: the cluster.
+    """
+
+    def __init__(self, folder: Path, lost: Cluster) -> None:
+        self.folder = folder
+        self.file = folder / "lost.snap"
+        self.cluster = Cluster(folder)
+        self.cluster.nodes = self.cluster.nodes[:2]
+        self.cluster.key, self.cluster.token = lost.key, lost.token
+        self.first, self.second = self.cluster.nodes
+        self.throwaway_key = self.throwaway_token = ""
+
+    def restore(self) -> None:
+        """Make a new node with throwaway keys, and let the snapshot take their place."""
+        self.first.start()
+        made = json.loads(self.run("operator", "init", "-format=json", "-key-shares=1", "-key-threshold=1"))
+        self.throwaway_key, self.throwaway_token = made["unseal_keys_b64"][0], made["root_token"]
+        self.run("operator", "unseal", self.throwaway_key)
+        self.run("operator", "raft", "snapshot", "restore", "-force", str(self.file))
+
+    def run(self, *arguments: str, fails_with: int = 0) -> str:
+        """Return what a command prints that asks the first node."""
+        done = subprocess.run(
+            conclave(*arguments),
+            env=environment(self.folder, VAULT_ADDR=self.first.address, VAULT_TOKEN=self.throwaway_token),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == fails_with, done
+        return done.stdout
+
+    def tokens(self, node: Node) -> list[int]:
+        """Return what a node answers to the old root token, and to that of the throwaway vault."""
+        tokens = (self.cluster.token, self.throwaway_token)
+        return [node.request("GET", "auth/token/lookup-self", token=token)[0] for token in tokens]
+
+
+@pytest.fixture
+def rescue(cluster: Cluster, tmp_path: Path) -> Iterator[Rescue]:
+    status, answer = cluster.write(cluster.leader(), "rescued", kind="old")
+    assert status == 200, answer
+    found = Rescue(tmp_path, cluster)
+    status, content = exchange(cluster, cluster.standbys()[0], "GET")
+    assert status == 200
+    found.file.write_bytes(content)
+    yield found
+    found.cluster.stop()
+
+
+def test_a_new_node_takes_over_a_lost_cluster_s_snapshot_and_another_joins_it(rescue: Rescue) -> None:
+    rescue.restore()
+    first, second = rescue.first, rescue.second
+
+    assert json.loads(rescue.run("status", "-format=json", fails_with=2))["sealed"]
+    assert first.request("PUT", "sys/unseal", {"key": rescue.throwaway_key})[0] == 400
+    rescue.run("operator", "unseal", rescue.cluster.key)
+    wait_until(lambda: first.health() == 200, "the first node leads")
+    assert rescue.cluster.read(first, "rescued") == {"kind": "old"}
+    assert rescue.tokens(first) == [200, 403]
+
+    second.start()
+    rescue.cluster.join(second, first)
+    wait_until(lambda: rescue.cluster.voters() == 2, "both vote")
+    assert rescue.cluster.read(second, "rescued") == {"kind": "old"}
+    assert rescue.cluster.write(second, "more", kind="new")[0] == 200
+
+    first.end(signal.SIGKILL)
+    first.start()
+    rescue.cluster.unseal(first)
+    assert rescue.cluster.read(first, "rescued") == {"kind": "old"}
+    assert rescue.cluster.read(first, "more") == {"kind": "new"}
+
+
+def test_a_node_killed_when_a_foreign_snapshot_is_restored_is_opened_by_its_shares(rescue: Rescue) -> None:
+    rescue.restore()
+    rescue.first.end(signal.SIGKILL)
+
+    rescue.first.start()
+    rescue.cluster.unseal(rescue.first)
+    wait_until(lambda: rescue.first.health() == 200, "it leads")
+
+    assert rescue.cluster.read(rescue.first, "rescued") == {"kind": "old"}
+    assert rescue.tokens(rescue.first) == [200, 403]
+
+
+def test_a_node_killed_when_it_makes_its_new_authority_makes_it_again(rescue: Rescue) -> None:
+    rescue.restore()
+    first, second = rescue.first, rescue.second
+    first.request("PUT", "sys/unseal", {"key": rescue.cluster.key})
+    first.end(signal.SIGKILL)  # before, between or behind its two steps
+
+    first.start()
+    rescue.cluster.unseal(first)
+    wait_until(lambda: first.health() == 200, "it leads")
+    second.start()
+    rescue.cluster.join(second, first)
+
+    assert rescue.cluster.read(second, "rescued") == {"kind": "old"}

@@ -187,8 +187,9 @@ class Server:
         self._log_store, self._state_store = open_storage(config)
         _use_peers_file(config, self._log_store, self._state_store)
         node_id = _node_id(config, self._log_store)
-        clock = WalkingClock(time.time_ns, boot_ns)
-        self.store = Store(Overlay(self._state_store), wall_clock_ns=clock.now_ns, monotonic_seconds=time.monotonic)
+        overlay = Overlay(self._state_store)
+        clock = WalkingClock(time.time_ns, boot_ns, lambda: overlay.now_ns)
+        self.store = Store(overlay, wall_clock_ns=clock.now_ns, monotonic_seconds=time.monotonic)
         self.node = Node(
             node_id=node_id,
             cluster_address=where.cluster,

@@ -14,7 +14,8 @@ class Machine:
     def __init__(self) -> None:
         self.wall_ns = START_NS
         self.steady_ns = 7
-        self.clock = WalkingClock(lambda: self.wall_ns, lambda: self.steady_ns)
+        self.reached_ns = 0
+        self.clock = WalkingClock(lambda: self.wall_ns, lambda: self.steady_ns, lambda: self.reached_ns)
 
     def pass_time(self, nanoseconds: int) -> None:
         self.wall_ns += nanoseconds
@@ -70,6 +71,28 @@ def test_time_never_goes_back_however_often_it_is_asked_for() -> None:
     assert told == sorted(told)
 
 
+def test_where_the_log_is_ahead_time_goes_on_from_there() -> None:
+    machine = Machine()
+    machine.reached_ns = START_NS + 5 * HOUR_NS
+
+    told = [machine.clock.now_ns()]
+    machine.pass_time(HOUR_NS)
+    told.append(machine.clock.now_ns())
+
+    assert told == [machine.reached_ns, machine.reached_ns + HOUR_NS - HOUR_NS // 10]
+
+
+def test_a_clock_that_was_right_only_after_the_start_lets_time_pass() -> None:
+    machine = Machine()
+    machine.reached_ns = START_NS + 400_000 * HOUR_NS
+    machine.clock.now_ns()
+
+    machine.wall_ns = machine.reached_ns
+    machine.pass_time(HOUR_NS)
+
+    assert machine.clock.now_ns() == machine.wall_ns
+
+
 def test_a_jump_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     machine = Machine()
 
@@ -78,5 +101,5 @@ def test_a_jump_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
         machine.clock.now_ns()
 
     assert [record.getMessage() for record in caplog.records] == [
-        "the wall clock has jumped; if it is right now, restart this node"
+        "the wall clock is far from the time that tokens end by; it is followed slowly"
     ]

@@ -166,6 +166,7 @@ class Participation:
             announcement=self.announcement,
             trailing_entries=trailing_entries,
             clock=self._clock,
+            utc_now=surroundings.utc_now,
         )
 
     async def start(self) -> None:

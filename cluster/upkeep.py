@@ -6,8 +6,8 @@ silent, and, while it is sealed, hand over to somebody who is not.
 """
 
 import asyncio
+import datetime as dt
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -53,6 +53,7 @@ class Upkeep:
         announcement: Callable[[], Announce],
         trailing_entries: int,
         clock: Callable[[], float],
+        utc_now: Callable[[], dt.datetime],
     ) -> None:
         self._driver = driver
         self._links = links
@@ -66,6 +67,7 @@ class Upkeep:
         self._announcement = announcement
         self._trailing_entries = trailing_entries
         self._clock = clock
+        self._utc_now = utc_now
         self._tasks: list[asyncio.Task[None]] = []
         self._in_snapshot_since: dict[int, float] = {}
         self._is_cutting = False
@@ -103,7 +105,8 @@ class Upkeep:
         matches = self._driver.matches()
         self._roster.announced(self._roster.raft_id, self._announcement())
         self._roster.watch(now, leads=self._driver.standing is Standing.LEADER)
-        changed = self._roster.assess(matches, self._driver.commit_index, now=now, wall_clock_ns=time.time_ns())
+        wall_clock_ns = int(self._utc_now().timestamp() * 1e9)
+        changed = self._roster.assess(matches, self._driver.commit_index, now=now, wall_clock_ns=wall_clock_ns)
         if not self._driver.is_leader:
             return
         for peer in changed:

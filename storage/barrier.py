@@ -34,6 +34,8 @@ NAMES_CACHED_MAX: Final = 32_768
 """How many names are remembered; one more, and all are forgotten. A longer one than a cached path never is."""
 DERIVED_CACHED_MAX: Final = 8_192
 """How many records' decoded forms are remembered; one more, and all are forgotten."""
+DERIVED_BYTES_CACHED_MAX: Final = 32 * 1024 * 1024
+"""What those records may take as they are sealed; with more, all are forgotten. What was made of them takes some times it."""
 _PERSON_CHILD: Final = b"conclave.child"
 _PERSON_DIRECTORY: Final = b"conclave.dir"
 _PERSON_ROW: Final = b"conclave.row"
@@ -55,6 +57,7 @@ class Barrier:
         self._descend = lru_cache(DIRECTORIES_CACHED_MAX)(partial(_descend, keyring.name_key))
         self._names: dict[bytes, bytes] = {}
         self._derived: dict[bytes, tuple[bytes, object]] = {}
+        self._derived_bytes = 0
 
     def _use(self, keyring: Keyring, encryption_count: int) -> None:
         self.keyring = keyring
@@ -132,9 +135,14 @@ class Barrier:
 
     def note_derived(self, location: bytes, record: bytes, derived: object) -> None:
         """Remember what was made of a sealed record, so that it need not be opened again as long as it is the same."""
-        if len(self._derived) >= DERIVED_CACHED_MAX:
+        earlier = self._derived.pop(location, None)
+        if earlier is not None:
+            self._derived_bytes -= len(earlier[0])
+        if len(self._derived) >= DERIVED_CACHED_MAX or self._derived_bytes + len(record) > DERIVED_BYTES_CACHED_MAX:
             self._derived.clear()
+            self._derived_bytes = 0
         self._derived[location] = (record, derived)
+        self._derived_bytes += len(record)
 
     def descend(self, directory_id: bytes, path: str) -> bytes:
         """Return the id of the directory at `path` below another; `path` is "" or ends in a slash."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import lists, sampled_from, tuples
 
-from conclave.storage.barrier import Barrier
+from conclave.storage.barrier import DERIVED_BYTES_CACHED_MAX, Barrier
 from conclave.storage.errors import Corrupt, TooLarge
 from conclave.storage.keyring import Keyring
 from conclave.storage.tree import DEPTH_MAX, NAME_BYTES_MAX, Directory
@@ -91,6 +91,40 @@ def test_the_same_record_is_opened_once_and_each_view_sees_its_own() -> None:
     assert made == [b"1"]
     assert other.derived("a", derive) == b"2"
     assert one.derived("a", derive) == b"1"
+
+
+def test_what_is_remembered_of_large_records_is_bounded_by_their_size() -> None:
+    barrier = Barrier(BARRIER.keyring)
+    root = Directory(DictView(), barrier, ROOT)
+    count = DERIVED_BYTES_CACHED_MAX // 500_000 + 2
+    value = bytes(500_000)
+    for number in range(count):
+        root.put(str(number), value)
+    made: list[int] = []
+
+    def derive(value: bytes) -> int:
+        made.append(len(value))
+        return len(value)
+
+    for number in (*range(count), count - 1, 0):
+        root.derived(str(number), derive)
+
+    assert len(made) == count + 1  # the last is still remembered, the first is not
+
+
+def test_a_record_that_changes_again_and_again_takes_no_room_of_others() -> None:
+    barrier = Barrier(BARRIER.keyring)
+    root = Directory(DictView(), barrier, ROOT)
+    root.put("kept", b"1")
+    root.derived("kept", bytes.hex)
+    for _ in range(DERIVED_BYTES_CACHED_MAX // 900_000 + 2):
+        root.put("changing", bytes(900_000))
+        root.derived("changing", len)
+
+    made: list[bytes] = []
+    root.derived("kept", made.append)
+
+    assert made == []
 
 
 def test_a_record_that_was_changed_is_not_what_was_remembered() -> None:

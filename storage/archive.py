@@ -307,7 +307,7 @@ class Checking:
 def _decode_meta(written: bytes) -> Meta:
     try:
         meta = msgspec.json.decode(written, type=Meta)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Corrupt(f"snapshot: {META} does not decode: {error}") from error
     if meta.version != META_VERSION:
         raise SnapshotMismatch(f"snapshot version {meta.version} is not {META_VERSION}; another program wrote it")

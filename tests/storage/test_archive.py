@@ -340,7 +340,10 @@ def test_a_meta_of_another_snapshot_is_refused() -> None:
         verify(packed(parts))
 
 
-@pytest.mark.parametrize("meta", [b"", b"[]", b'{"Version": "x"}', b"\xff", b'{"ID": "\xff"}'])
+@pytest.mark.parametrize(
+    "meta",
+    [b"", b"[]", b'{"Version": "x"}', b"\xff", b'{"ID": "\xff"}', pytest.param(b'{"x":' + b"[" * 500_000, id="deep")],
+)
 def test_a_meta_of_junk_is_refused(meta: bytes) -> None:
     with pytest.raises(Corrupt, match=r"meta\.json does not decode"):
         verify(packed(members(SMALL) | {"meta.json": meta}))

@@ -135,7 +135,7 @@ class Download(Protocol):
     """A body that is read piece by piece. Whoever is handed it closes it."""
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        """Return the pieces."""
+        """Return the pieces; an empty one is a moment in which to see whether anybody still waits for them."""
 
     def close(self) -> None:
         """Let go of what the pieces come from, at the end or before."""

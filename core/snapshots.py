@@ -278,15 +278,14 @@ class SavedFile:
         self._closed = closed
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Iterate over the file's bytes, in pieces of about a chunk.
+        """Iterate over the file's bytes, in pieces of about a chunk; empty ones while the state is measured.
 
         Raises:
             InternalError: the state cannot be read.
         """
         try:
             async for piece in _paced(self._store, self._content):
-                if piece:
-                    yield piece
+                yield piece
         except StorageError as error:
             raise InternalError(f"the snapshot cannot be read: {error}") from error
 

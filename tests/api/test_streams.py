@@ -17,15 +17,20 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 
 class FakeDownload:
-    """So many pieces; then an error, if there is one."""
+    """So many pieces, some empty ones before them; then an error, if there is one."""
 
-    def __init__(self, pieces: int, error: RequestError | None = None) -> None:
+    def __init__(self, pieces: int, error: RequestError | None = None, *, empty: int = 0) -> None:
         self._pieces = pieces
+        self._empty = empty
         self._error = error
         self.sent = 0
         self.is_closed = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        for _ in range(self._empty):
+            await asyncio.sleep(0)
+            self.sent += 1
+            yield b""
         for number in range(self._pieces):
             await asyncio.sleep(0)
             self.sent += 1
@@ -48,7 +53,7 @@ def body_of(answer: bytes) -> bytes:
 
 
 def test_a_download_is_sent_piece_by_piece_and_closed(serve: Callable[..., Any]) -> None:
-    download = FakeDownload(300)
+    download = FakeDownload(300, empty=3)
 
     async def scenario(served: Served) -> bytes:
         served.vault.answer = lambda _: Response(download=download)
@@ -85,8 +90,9 @@ def test_a_download_that_fails_ends_without_its_last_chunk(serve: Callable[..., 
     assert download.is_closed
 
 
-def test_a_download_ends_when_its_client_is_gone(serve: Callable[..., Any]) -> None:
-    download = FakeDownload(1_000_000)
+@pytest.mark.parametrize(("pieces", "empty"), [(1_000_000, 0), (0, 1_000_000)])
+def test_a_download_ends_when_its_client_is_gone(serve: Callable[..., Any], pieces: int, empty: int) -> None:
+    download = FakeDownload(pieces, empty=empty)
 
     async def scenario(served: Served) -> None:
         served.vault.answer = lambda _: Response(download=download)

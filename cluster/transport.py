@@ -483,7 +483,8 @@ class TlsTransport:
                         ssl_shutdown_timeout=SHUTDOWN_SECONDS_MAX,
                     )
                 was_open = await asyncio.shield(connection.closed)
-            except (OSError, ssl.SSLError, asyncio.IncompleteReadError) as error:
+            except (OSError, ssl.SSLError, asyncio.IncompleteReadError, ValueError) as error:
+                # ValueError: of a name that can be none, which is looked up no further.
                 log.debug("cannot connect", extra={"peer": peer, "reason": str(error)})
                 if isinstance(error, ConnectionRefusedError):
                     self.receiver.peer_disconnected(peer, lane)

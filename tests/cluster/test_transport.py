@@ -280,6 +280,28 @@ def test_a_peer_that_comes_back_is_connected_again() -> None:
     play(scenario())
 
 
+def test_a_name_that_can_be_none_ends_no_dialer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        loop, asked = asyncio.get_running_loop(), []
+        real = loop.create_connection
+
+        async def create_connection(factory: Any, host: str, port: int, **more: Any) -> Any:
+            asked.append(host)
+            return await real(factory, "x" * 70 if len(asked) <= len(Lane) else host, port, **more)
+
+        monkeypatch.setattr(loop, "create_connection", create_connection)
+        one, two = End(1), End(2)
+        await started(one, two)
+
+        one.dial(2, two.address())
+
+        await one.until(lambda: len(one.connected) == 2)
+        assert len(asked) == 2 * len(Lane)
+        await closed(one, two)
+
+    play(scenario())
+
+
 def test_a_peer_that_does_not_greet_back_is_dialed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     hellos: list[Frame] = []
     monkeypatch.setattr(transport, "HANDSHAKE_SECONDS_MAX", 0.5)

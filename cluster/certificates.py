@@ -90,6 +90,47 @@ def check_issued(
         raise ValueError("the certificate is not signed by its authority") from error
 
 
+def issued_to(certificate_pem: bytes, authority_pem: bytes, now: dt.datetime) -> tuple[str, int]:
+    """Return the cluster id and Raft id that a member's certificate names; looks at it as TLS does.
+
+    Raises:
+        ValueError: it is malformed, not by this authority, not valid now, or names no member.
+    """
+    authority = x509.load_pem_x509_certificate(authority_pem)
+    try:
+        certificate = x509.load_pem_x509_certificate(certificate_pem)
+        certificate.verify_directly_issued_by(authority)
+    except (TypeError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion) as error:
+        raise ValueError("its certificate is not signed by the cluster's authority") from error
+    if not all(each.not_valid_before_utc <= now <= each.not_valid_after_utc for each in (certificate, authority)):
+        raise ValueError("its certificate is not valid now")
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound as error:
+        raise ValueError("the certificate names no member") from error
+    return _named(names.get_values_for_type(x509.UniformResourceIdentifier))
+
+
+def sign(private_key_pem: bytes, data: bytes) -> bytes:
+    """Sign with a node's own key."""
+    return _load_key(private_key_pem).sign(data, ec.ECDSA(hashes.SHA256()))
+
+
+def check_signature(certificate_pem: bytes, signature: bytes, data: bytes) -> None:
+    """See that whoever holds the key of a certificate has signed this.
+
+    Raises:
+        ValueError: he has not.
+    """
+    key = x509.load_pem_x509_certificate(certificate_pem).public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise ValueError("its key is none of ours")  # noqa: TRY004  # it was handed in
+    try:
+        key.verify(signature, data, ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature as error:
+        raise ValueError("its signature is wrong") from error
+
+
 def _authority_certificate(key: ec.EllipticCurvePrivateKey, name: x509.Name, now: dt.datetime) -> bytes:
     certificate = (
         _builder(now, now + AUTHORITY_VALIDITY)
@@ -168,7 +209,10 @@ def peer_identity(tls: ssl.SSLObject) -> tuple[str, int]:
     """
     certificate = tls.getpeercert() or {}
     names: Any = certificate.get("subjectAltName", ())
-    uris = [str(value) for kind, value in names if kind == "URI"]
+    return _named([str(value) for kind, value in names if kind == "URI"])
+
+
+def _named(uris: list[str]) -> tuple[str, int]:
     if len(uris) != 1 or not uris[0].startswith(SCHEME):
         raise ValueError("the certificate names no member")
     cluster_id, separator, raft_id = uris[0].removeprefix(SCHEME).rpartition("/")

@@ -37,6 +37,10 @@ class RemovalRefused(ClusterError):
     """This member cannot be removed, or lose its vote; the text says why, and nothing was changed."""
 
 
+class StatementRefused(ClusterError):
+    """What a node says about itself is not believed; the text says why, and nothing was changed."""
+
+
 class RecoveryRefused(ClusterError):
     """This node cannot be made a cluster of its own; the text says why, and nothing was changed."""
 

@@ -1,7 +1,7 @@
 """What a node hears from its peers, sorted to whoever it concerns; and what it sends, to whom.
 
 It knows each peer by its member record: where to dial, which data directory is expected, who is told that it has been
-removed. Three things follow from the record being behind now and then:
+removed. Four things follow from the record being behind now and then:
 
 * A peer that the record does not know, but whose certificate says that it was admitted, may connect; of what it says only
   Raft messages are looked at, and chunks of the snapshot that it was asked for: "servers process incoming RPC requests
@@ -9,6 +9,7 @@ removed. Three things follow from the record being behind now and then:
   could not vote for one that came meanwhile.
 * A peer that says it has another address is dialed there, before the log records it: recording it may take its vote.
   Nothing is risked: whoever answers must have the peer's certificate.
+* A peer may also have said where it is over the API, signed (`finding.py`), and be dialed there at once.
 * What is for a peer that cannot be dialed (it is not known, or has moved) goes back on the connection that it has dialed.
   So do the questions for its snapshot, which is how a node that was away comes to know it.
 """
@@ -19,7 +20,7 @@ from typing import Final
 
 from conclave.cluster.asking import Asks
 from conclave.cluster.driver import Driver
-from conclave.cluster.errors import JoinRefused
+from conclave.cluster.errors import JoinRefused, StatementRefused
 from conclave.cluster.frames import (
     Announce,
     Answer,
@@ -149,6 +150,43 @@ class Links:
         for member in self._roster.record.members:
             if member.raft_id != self._raft_id:
                 self._transport.send(member.raft_id, Lane.CONTROL, frame)
+
+    # -- who was met elsewhere (`finding.py`) --
+
+    def lacks_voters(self) -> bool:
+        """Tell whether there is a voter that this node has not dialed, or not in vain."""
+        record = self._roster.record
+        voters = {*record.conf_state.voters, *record.conf_state.voters_outgoing} - {self._raft_id}
+        return not all(self._transport.is_connected(voter, Lane.CONTROL) for voter in voters)
+
+    def check_may_be_dialed(self, peer: int, incarnation: bytes) -> None:
+        """See that somebody who was met is a peer of this node.
+
+        Raises:
+            StatementRefused: it is none.
+        """
+        admittance = self.admit(peer, incarnation)
+        if admittance.refusal is not None:
+            raise StatementRefused(admittance.text)
+        if peer == self._raft_id:
+            raise StatementRefused("this is the node itself")
+        if self._roster.record.member(peer) is None:
+            raise StatementRefused("this node does not know that member")
+
+    def is_at(self, peer: int, address: str) -> None:
+        """Dial a peer where it says that it is."""
+        self._roster.is_at(peer, address)
+        self._dial_members()
+
+    def may_be_at(self, peer: int, address: str) -> None:
+        """Dial a peer where another one has heard it to be, unless it was heard here."""
+        self._roster.may_be_at(peer, address)
+        self._dial_members()
+
+    def heard_addresses(self, asker: int) -> tuple[tuple[int, str], ...]:
+        """Return where the members are that were heard here, except this node and whoever asks."""
+        heard = self._roster.heard_addresses()
+        return tuple((raft_id, heard[raft_id]) for raft_id in sorted(heard.keys() - {self._raft_id, asker}))
 
     def chunk_requested_at(self, peer: int) -> float:
         """Return when a peer has last asked for a part of a snapshot; 0.0: never."""

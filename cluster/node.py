@@ -51,7 +51,16 @@ from conclave.cluster.membership import (
 from conclave.cluster.participation import Participation
 from conclave.cluster.persistence import Append, InlineWriter, Job, Reset, SaveIdentity, ThreadWriter, Writer
 from conclave.cluster.raft import ConfChangeKind, ConfState, CorruptLog, encode_conf_change
-from conclave.cluster.replica import AutopilotRules, JoinRequest, JoinTicket, Peer, Standing, StateMachine, Ticket
+from conclave.cluster.replica import (
+    AutopilotRules,
+    Finding,
+    JoinRequest,
+    JoinTicket,
+    Peer,
+    Standing,
+    StateMachine,
+    Ticket,
+)
 from conclave.cluster.surroundings import REAL, Surroundings
 from conclave.cluster.timing import Timing
 from conclave.cluster.transport import Local, TlsTransport, Transport, listen
@@ -321,6 +330,11 @@ class Node:
         """See `replica.Membership`."""
         part = self._part
         return part.roster.peers(part.driver.leader, self._surroundings.clock()) if part is not None else ()
+
+    @property
+    def finding(self) -> Finding | None:
+        """See `replica.Membership`."""
+        return self._part.finding if self._part is not None else None
 
     @property
     def committed_index(self) -> int:

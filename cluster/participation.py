@@ -22,6 +22,7 @@ from conclave.cluster.asking import Asks
 from conclave.cluster.certificates import is_authority_key, new_authority, new_private_key, new_request, sign_request
 from conclave.cluster.driver import Driver
 from conclave.cluster.errors import DiskFailed, NoQuorum, NotAlone, NotLeader, Unreachable
+from conclave.cluster.finding import Finding
 from conclave.cluster.frames import Announce, ChunkRequest, Lane, Service
 from conclave.cluster.installing import install, written
 from conclave.cluster.links import Handler, Links
@@ -141,6 +142,13 @@ class Participation:
         )
         self.members = Members(
             lambda: self.identity, self.driver, self.roster, validity=validity, surroundings=surroundings
+        )
+        self.finding = Finding(
+            lambda: self.identity,
+            self.links,
+            address=lambda: self._announcement().cluster_address,
+            takes_part=lambda: not self.identity.is_removed and not self.driver.is_halted,
+            surroundings=surroundings,
         )
         self._renewal = Renewal(
             lambda: self.identity,

@@ -177,6 +177,29 @@ class JoinTicket(Struct, frozen=True):
     membership: bytes
 
 
+class Finding(Protocol):
+    """How nodes that have all moved find each other: see `finding.py`. Texts are opaque; whoever calls carries them.
+
+    Whatever is refused raises StatementRefused, which says why.
+    """
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is a voter that this node cannot reach."""
+
+    def challenge(self) -> bytes:
+        """Return what somebody who wants to say where he is has to sign; nothing is stored for it."""
+
+    def answer(self, signed: bytes) -> bytes:
+        """Hear where a member is, dial it there, and return where this node is."""
+
+    def ask(self, challenge: bytes) -> tuple[bytes, bytes]:
+        """Return where this node is, over another one's challenge; and what was drawn for the answer to it."""
+
+    def answered(self, signed: bytes, draw: bytes) -> None:
+        """Hear the answer, and dial whoever gives it."""
+
+
 class Membership(Protocol):
     """Changing who belongs to the cluster; what changes it works on the leader only."""
 
@@ -186,6 +209,10 @@ class Membership(Protocol):
     @property
     def fault(self) -> str:
         """Why this node takes no part, or does not lead: a sick disk, an old copy of its data; empty if nothing is wrong."""
+
+    @property
+    def finding(self) -> Finding | None:
+        """How this node finds peers that have moved; None if it takes no part in a cluster."""
 
     @property
     def committed_index(self) -> int:

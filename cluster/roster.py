@@ -20,7 +20,9 @@ class _Known:
     """What was heard of one member; seconds of the monotone clock unless they say otherwise."""
 
     __slots__ = (
+        "address",
         "announce",
+        "has_told_address",
         "healthy_since",
         "heard_at",
         "held_index",
@@ -32,6 +34,8 @@ class _Known:
 
     def __init__(self) -> None:
         self.announce: Announce | None = None
+        self.address = ""  # where it is, as was last said: by itself, or as long as it has not, by another member
+        self.has_told_address = False
         self.heard_at: float | None = None
         self.held_index = 0  # committed, and on its disk, as it has said itself
         self.is_older_copy = False
@@ -84,6 +88,23 @@ class Roster:
         if is_new and announce.began_with_index < known.held_index:
             known.is_older_copy = True
         known.held_index = max(known.held_index, announce.applied_index)
+        self.is_at(raft_id, announce.cluster_address)
+
+    def is_at(self, raft_id: int, address: str) -> None:
+        """Keep where a member says that it is; empty if it does not say."""
+        known = self._known.get(raft_id)
+        if known is not None and address:
+            known.address, known.has_told_address = address, True
+
+    def may_be_at(self, raft_id: int, address: str) -> None:
+        """Keep where another member has heard a member to be, unless it was heard here."""
+        known = self._known.get(raft_id)
+        if known is not None and not known.has_told_address:
+            known.address = address
+
+    def heard_addresses(self) -> dict[int, str]:
+        """Return where the members are that have said so."""
+        return {raft_id: known.address for raft_id, known in self._known.items() if known.has_told_address}
 
     def is_older_copy(self, raft_id: int) -> bool:
         """Tell whether a member has come back on an older copy of its data directory."""
@@ -188,9 +209,8 @@ class Roster:
         return announce is not None and announce.is_sealed is False
 
     def address_of(self, member: Member) -> str:
-        """Return where to find a member: as it says itself, or as it is recorded."""
-        announce = self._known[member.raft_id].announce
-        return (announce.cluster_address if announce is not None else "") or member.cluster_address
+        """Return where to find a member: as was last said, or as it is recorded."""
+        return self._known[member.raft_id].address or member.cluster_address
 
     def changed_member(self) -> Member | None:
         """Return a member as it should be recorded, if what it says about its addresses differs from the record."""

@@ -15,7 +15,16 @@ from typing import Any, TypeVar
 import msgspec
 
 from conclave.cluster.errors import NoQuorum, NotAlone, NotLeader, Overloaded, Unreachable
-from conclave.cluster.replica import AutopilotRules, JoinRequest, JoinTicket, Peer, Standing, StateMachine, Ticket
+from conclave.cluster.replica import (
+    AutopilotRules,
+    Finding,
+    JoinRequest,
+    JoinTicket,
+    Peer,
+    Standing,
+    StateMachine,
+    Ticket,
+)
 from conclave.core.acl import Acl
 from conclave.core.contract import Engine, MountInfo, Operation, Request, Response, TokenView
 from conclave.core.lifecycle import Allowances, Initialized, Lifecycle, NodeInfo
@@ -205,6 +214,8 @@ class FakeReplica:
             )
             for number, name in enumerate(sorted(self.network))
         ]
+
+    finding: Finding | None = None
 
     @property
     def committed_index(self) -> int:

@@ -168,3 +168,36 @@ def test_who_begins_anew_before_what_it_had_applied_runs_on_an_older_copy(
     found.announced(2, Announce("y", "", "", "", "", False, 0, 0, 0, session, began_with_index))
 
     assert found.is_older_copy(2) is expected
+
+
+def test_where_a_member_says_that_it_is_counts_for_more_than_what_others_say() -> None:
+    found = roster()
+    found.may_be_at(2, "10.1.0.2:8201")
+    assert found.address_of(RECORD.members[1]) == "10.1.0.2:8201"
+    assert found.heard_addresses() == {}
+    found.is_at(2, "10.2.0.2:8201")
+
+    found.may_be_at(2, "10.1.0.2:8201")
+
+    assert found.address_of(RECORD.members[1]) == "10.2.0.2:8201"
+    assert found.heard_addresses() == {2: "10.2.0.2:8201"}
+
+
+def test_what_a_member_said_last_counts() -> None:
+    found = roster()
+    found.announced(2, announce("y", address="10.1.0.2:8201"))
+    found.is_at(2, "10.2.0.2:8201")
+    assert found.address_of(RECORD.members[1]) == "10.2.0.2:8201"
+
+    found.announced(2, announce("y", address="10.3.0.2:8201"))
+
+    assert found.address_of(RECORD.members[1]) == "10.3.0.2:8201"
+
+
+def test_only_what_a_member_says_over_its_connection_is_recorded() -> None:
+    found = roster()
+
+    found.is_at(2, "10.2.0.2:8201")
+    found.may_be_at(3, "10.2.0.3:8201")
+
+    assert found.changed_member() is None

@@ -55,7 +55,8 @@ class RaftStorage(Struct, frozen=True):
         int, Meta(ge=0, le=PERFORMANCE_MULTIPLIER_MAX, description="Stretches every Raft timer; 0 means 1.")
     ] = 0
     retry_join: Annotated[
-        tuple[RetryJoin, ...], Meta(description="Clusters to join while this node belongs to none.")
+        tuple[RetryJoin, ...],
+        Meta(description="Nodes to ask: to join, while this node belongs to no cluster; else where its peers are now."),
     ] = ()
     retry_join_as_non_voter: Annotated[bool, Meta(description="Join without a vote.")] = False
 

@@ -1,8 +1,9 @@
-"""How a new node asks a cluster to take it: two requests to the API of any of its nodes.
+"""What a node asks another one over its API: to be taken into its cluster, or where it can be reached.
 
 `challenge` fetches something that only a holder of the unseal key can open; `answer` hands in the proof, with the node's
-certificate request, and brings back its membership. Plain HTTP/1.1 in a thread, every wait and size bounded, TLS as
-`retry_join` and `operator raft join` describe it. Which proofs are right is decided in `core/unsealing.py`.
+certificate request, and brings back its membership. `meet` is for members that have both moved. Plain HTTP/1.1 in a thread,
+every wait and size bounded, TLS as `retry_join` and `operator raft join` describe it. Which proofs are right is decided in
+`core/unsealing.py`, what is said in a meeting in `cluster/finding.py`.
 
 Source: Vault's pages "Integrated storage" and "sys/storage/raft".
 """
@@ -18,15 +19,19 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
-from conclave.cluster.replica import JoinRequest, JoinTicket
+from conclave.cluster.errors import StatementRefused
+from conclave.cluster.replica import Finding, JoinRequest, JoinTicket
 from conclave.storage.seal import SealConfig
 
+MEET_SECONDS_MAX: Final = 3.0
+"""The same for a meeting, where nothing has to be written."""
 ASK_SECONDS_MAX: Final = 15.0
 """How long one answer may take; above what a leader takes to admit a member."""
 ANSWER_BYTES_MAX: Final = 1 << 20
 """The largest answer that is read: a membership of many nodes has a few kilobytes."""
 CHALLENGE_PATH: Final = "/v1/sys/storage/raft/bootstrap/challenge"
 ANSWER_PATH: Final = "/v1/sys/storage/raft/bootstrap/answer"
+ADDRESS_PATH: Final = "/v1/sys/storage/raft/bootstrap/address"
 
 
 class JoinTarget(Struct, frozen=True):
@@ -101,11 +106,31 @@ async def hand_in(target: JoinTarget, request: JoinRequest, proof: bytes, *, is_
         raise JoinFailed(f"{target.leader_api_address} gave a membership that makes no sense") from error
 
 
-async def _ask(target: JoinTarget, path: str, fields: dict[str, Any]) -> dict[str, Any]:
+async def meet(target: JoinTarget, finding: Finding) -> None:
+    """Tell another node where this one is, and hear where that is.
+
+    Raises:
+        JoinFailed: they have not met.
+    """
+    try:
+        asked = await _ask(target, ADDRESS_PATH, {}, seconds_max=MEET_SECONDS_MAX)
+        signed, draw = finding.ask(base64.b64decode(asked["challenge"], validate=True))
+        fields = {"statement": base64.b64encode(signed).decode()}
+        answer = await _ask(target, ADDRESS_PATH, fields, seconds_max=MEET_SECONDS_MAX)
+        finding.answered(base64.b64decode(answer["statement"], validate=True), draw)
+    except (KeyError, TypeError, ValueError) as error:
+        raise JoinFailed(f"{target.leader_api_address} gave an answer that makes no sense") from error
+    except StatementRefused as error:
+        raise JoinFailed(f"what {target.leader_api_address} says is not believed: {error}") from error
+
+
+async def _ask(
+    target: JoinTarget, path: str, fields: dict[str, Any], *, seconds_max: float = ASK_SECONDS_MAX
+) -> dict[str, Any]:
     """Return the `data` of the answer to one request."""
     body = msgspec.json.encode(fields)
     try:
-        status, answer = await asyncio.get_running_loop().run_in_executor(None, _post, target, path, body)
+        status, answer = await asyncio.get_running_loop().run_in_executor(None, _post, target, path, body, seconds_max)
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise JoinFailed(f"cannot reach {target.leader_api_address or 'the leader'}: {error}") from error
     try:
@@ -120,9 +145,9 @@ async def _ask(target: JoinTarget, path: str, fields: dict[str, Any]) -> dict[st
     return data
 
 
-def _post(target: JoinTarget, path: str, body: bytes) -> tuple[int, bytes]:
+def _post(target: JoinTarget, path: str, body: bytes, seconds_max: float) -> tuple[int, bytes]:
     """Send one request and return status and body. In a thread."""
-    connection = _connect(target)
+    connection = _connect(target, seconds_max)
     try:
         connection.request("POST", path, body, {"Content-Type": "application/json", "X-Vault-Request": "true"})
         response = connection.getresponse()
@@ -131,22 +156,26 @@ def _post(target: JoinTarget, path: str, body: bytes) -> tuple[int, bytes]:
         connection.close()
 
 
-def _connect(target: JoinTarget) -> http.client.HTTPConnection:
+def _connect(target: JoinTarget, seconds_max: float) -> http.client.HTTPConnection:
     address = urlsplit(target.leader_api_address)
     if address.scheme not in ("http", "https") or not address.hostname:
         raise ValueError(f"{target.leader_api_address!r} is not an address of the form https://host:port")
     if address.scheme == "http":
-        return http.client.HTTPConnection(address.hostname, address.port or 80, timeout=ASK_SECONDS_MAX)
+        return http.client.HTTPConnection(address.hostname, address.port or 80, timeout=seconds_max)
     return _NamedConnection(
-        address.hostname, address.port or 443, server_name=target.server_name, context=_tls_context(target)
+        address.hostname,
+        address.port or 443,
+        server_name=target.server_name,
+        context=_tls_context(target),
+        seconds_max=seconds_max,
     )
 
 
 class _NamedConnection(http.client.HTTPSConnection):
     """A TLS connection whose certificate is checked against another name than the one connected to."""
 
-    def __init__(self, host: str, port: int, *, server_name: str, context: ssl.SSLContext) -> None:
-        super().__init__(host, port, timeout=ASK_SECONDS_MAX, context=context)
+    def __init__(self, host: str, port: int, *, server_name: str, context: ssl.SSLContext, seconds_max: float) -> None:
+        super().__init__(host, port, timeout=seconds_max, context=context)
         self._tls = context
         self._server_name = server_name
 

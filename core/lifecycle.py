@@ -27,6 +27,7 @@ from conclave.core import unsealing
 from conclave.core.autopilot import read_rules
 from conclave.core.ceremonies import NewShares, Rekey, RootGeneration
 from conclave.core.errors import InternalError, InvalidRequest, RequestError, Unavailable
+from conclave.core.finder import Finder
 from conclave.core.joiner import WRONG_KEY, Joiner
 from conclave.core.joining import JoinTarget
 from conclave.core.keys import Keys
@@ -135,6 +136,7 @@ class Lifecycle:
         self.root_generation = RootGeneration()
         self._progress = unsealing.Progress()
         self._joiner = Joiner(node.node_id, vault.membership, self._may_join, vault.spawn)
+        self._finder = Finder(vault.membership, vault.spawn)
         self._is_initializing = False
         self._opening: asyncio.Task[None] | None = None
         self._authorizing: asyncio.Task[None] | None = None
@@ -481,17 +483,20 @@ class Lifecycle:
     # -- joining, the new node's side --
 
     async def begin_join(self, target: JoinTarget, *, is_voter: bool = True, keep_trying: bool = False) -> None:
-        """Learn from a cluster what unsealing takes. Does nothing on a member.
+        """Learn from a cluster what unsealing takes. A member that lacks others meets that node; else it does nothing.
 
         Raises:
             InternalError: the cluster did not answer, and trying on was not asked for.
         """
         if self.vault.replica.standing is Standing.DETACHED:
             await self._joiner.begin(target, is_voter=is_voter, keep_trying=keep_trying)
+        else:
+            await self._finder.begin(target, keep_trying=keep_trying)
 
     def retry_join(self, targets: Sequence[JoinTarget], *, is_voter: bool = True) -> None:
-        """Ask these nodes in turn, again and again, until one of them answers or this node belongs to a cluster."""
+        """Ask these nodes, again and again: to join, until one of them answers; as a member, whenever it lacks others."""
         self._joiner.retry(targets, is_voter=is_voter)
+        self._finder.look(targets)
 
     def _may_join(self) -> bool:
         return self.vault.replica.standing is Standing.DETACHED and not self._is_initializing

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from conclave.cluster.errors import RemovalRefused
+from conclave.cluster.errors import RemovalRefused, StatementRefused
 from conclave.cluster.replica import Peer
 from conclave.core.autopilot import change_rules, read_rules
 from conclave.core.contract import Context, Engine, Response, operation
@@ -29,6 +29,9 @@ PROTOCOL_VERSION: Final = "3"
 """What Vault's clients expect in the peer list; the Raft protocol version of its library."""
 NODE_ID_CHARACTERS_MAX: Final = 255
 """No longer one is admitted; anybody may ask for a challenge, so no more is hashed and sealed for it."""
+
+STATEMENT_CHARACTERS_MAX: Final = 128 * 1024
+"""Anybody may send one; what is longer is not even decoded."""
 
 
 class Join(Struct):
@@ -66,6 +69,14 @@ class ChallengeAnswer(Struct):
     non_voter: Annotated[bool, Meta(description="Stay without a vote.")] = False
     certificate_request: Annotated[str, Meta(description="PEM of a certificate request of the node's own key.")] = ""
     incarnation: Annotated[str, Meta(description="Id of the node's data directory, base64.")] = ""
+
+
+class Whereabouts(Struct):
+    """Where a member is."""
+
+    statement: Annotated[
+        str, Meta(description="What the member signs over the challenge, base64; without it a challenge is given.")
+    ] = ""
 
 
 class ServerId(Struct):
@@ -159,7 +170,10 @@ class RaftOperations(Engine):
 
     @operation("storage/raft/join", update=Join, authenticated=False, while_sealed=True)
     async def join(self, ctx: Context, body: Join) -> Response:
-        """Ask a cluster to take this node; the answer's proof is given when this node is unsealed."""
+        """Ask a cluster to take this node; the answer's proof is given when this node is unsealed.
+
+        A member that cannot reach all others tells the node at that address where it is, and hears where that is.
+        """
         del ctx
         target = JoinTarget(
             leader_api_address=body.leader_api_addr,
@@ -219,6 +233,25 @@ class RaftOperations(Engine):
             "membership": base64.b64encode(ticket.membership).decode(),
         }
         return Response(data)
+
+    @operation("storage/raft/bootstrap/address", update=Whereabouts, authenticated=False, while_sealed=True)
+    def address(self, ctx: Context, body: Whereabouts) -> Response:
+        """Hear where a member is that has moved, and answer where this node is: to members only, by their signature."""
+        del ctx
+        finding = self.lifecycle.vault.membership.finding
+        if finding is None:
+            raise InvalidRequest("this node takes no part in a cluster")
+        try:
+            if not body.statement:
+                return Response({"challenge": base64.b64encode(finding.challenge()).decode()})
+            if len(body.statement) > STATEMENT_CHARACTERS_MAX:
+                raise InvalidRequest(f"a statement has at most {STATEMENT_CHARACTERS_MAX} characters")
+            answer = finding.answer(base64.b64decode(body.statement, validate=True))
+        except (binascii.Error, ValueError):
+            raise InvalidRequest("'statement' must be base64") from None
+        except StatementRefused as error:
+            raise InvalidRequest(str(error)) from error
+        return Response({"statement": base64.b64encode(answer).decode()})
 
     @operation("storage/raft/configuration", read=True, writes=True)
     def configuration(self, ctx: Context) -> Response:

@@ -48,6 +48,7 @@ OPEN: Final = {
     "sys/rekey/update",
     "sys/rekey/verify",
     "sys/seal-status",
+    "sys/storage/raft/bootstrap/address",
     "sys/storage/raft/bootstrap/answer",
     "sys/storage/raft/bootstrap/challenge",
     "sys/storage/raft/join",

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from tests.processes.nodes import Cluster, Node, conclave, free_ports, started, wait_until
 
+MOVED_SECONDS_MAX = 15.0
+"""Several times what it takes on a quiet machine."""
 RECOVER = ("operator", "raft", "recover")
 
 
@@ -35,6 +37,30 @@ def move(node: Node, host: str) -> None:
     text = node.config.read_text().replace(f"127.0.0.1:{old}", f"127.0.0.1:{new}")
     node.config.write_text(text.replace(f'"https://127.0.0.1:{new}"', f'"https://{host}:{new}"'))
     node.cluster_port = new
+
+
+def move_all(cluster: Cluster, *, with_retry_join: bool) -> None:
+    """End all nodes, and give each other ports, of both kinds."""
+    for node in cluster.nodes:
+        node.end()
+        move(node, "127.0.0.1")
+        old, (node.api_port,) = node.api_port, free_ports(1)
+        node.config.write_text(node.config.read_text().replace(f"127.0.0.1:{old}", f"127.0.0.1:{node.api_port}"))
+    if with_retry_join:
+        blocks = "".join(f'  retry_join {{ leader_api_addr = "{node.address}" }}\n' for node in cluster.nodes)
+        for node in cluster.nodes:
+            node.config.write_text(node.config.read_text().replace("node_id", f"{blocks}  node_id", 1))
+
+
+def wait_serving(cluster: Cluster, node: Node) -> None:
+    """Wait until a node answers, and knows every member by its present address."""
+    wanted = {(each.name, f"127.0.0.1:{each.cluster_port}") for each in cluster.nodes}
+
+    def serves() -> bool:
+        status = node.request("GET", "sys/storage/raft/configuration", token=cluster.token)[0]
+        return status == 200 and addresses(cluster, node) == wanted
+
+    wait_until(serves, f"{node.name} serves", MOVED_SECONDS_MAX)
 
 
 def recover(node: Node, *flags: str) -> str:
@@ -78,6 +104,43 @@ def test_nodes_that_come_back_under_other_addresses_are_found_there(tmp_path: Pa
         wait_until(is_recorded, "every node knows the new addresses")
         cluster.leader().end()  # those that have moved must find each other
         assert cluster.read(moved[0], "moved") == {"by": moved[1].name}
+
+
+def test_all_nodes_that_come_back_under_other_addresses_find_each_other_by_retry_join(tmp_path: Path) -> None:
+    with started(tmp_path) as cluster:
+        for number in range(20):
+            assert cluster.write(cluster.nodes[0], f"kept-{number}", value=number)[0] == 200
+
+        move_all(cluster, with_retry_join=True)
+        for node in cluster.nodes:
+            node.start()
+        for node in cluster.nodes:
+            cluster.unseal(node)
+
+        for node in cluster.nodes:
+            wait_serving(cluster, node)
+            assert [cluster.read(node, f"kept-{number}")["value"] for number in range(20)] == list(range(20))
+        cluster.leader().end()  # those that are left must find each other without it
+        assert cluster.write(cluster.alive()[0], "later", value=1)[0] == 200
+
+
+def test_all_nodes_that_come_back_under_other_addresses_find_each_other_by_joining_again(tmp_path: Path) -> None:
+    with started(tmp_path) as cluster:
+        assert cluster.write(cluster.nodes[0], "kept", value=1)[0] == 200
+        move_all(cluster, with_retry_join=False)
+        for node in cluster.nodes:
+            node.start()
+        first, *others = cluster.nodes
+
+        for node in others:  # the third is told of the second by the first
+            target = {"leader_api_addr": first.address}
+            assert node.request("PUT", "sys/storage/raft/join", target) == (200, {"joined": True})
+
+        for node in cluster.nodes:
+            cluster.unseal(node)
+        for node in cluster.nodes:
+            wait_serving(cluster, node)
+            assert cluster.read(node, "kept") == {"value": 1}
 
 
 def test_a_removed_node_refuses_at_once_and_says_why(tmp_path: Path) -> None:

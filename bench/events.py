@@ -97,7 +97,7 @@ def restart_elsewhere(cluster: Cluster, ports: Sequence[int], say: Callable[[str
         cluster.request("POST", "secret/data/moved", {"data": {"k": str(number)}})
         for node in cluster.nodes:
             node.kill()
-            node.move(port)
+            node.move(port, [each.number for each in cluster.nodes])
         began = time.monotonic()
         for node in cluster.nodes:
             node.start()

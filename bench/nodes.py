@@ -19,7 +19,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -42,7 +42,7 @@ unsafe_allow_api_audit_creation = true
 storage "raft" {{
   path    = "{data}"
   node_id = "node-{number}"
-}}
+{asked}}}
 
 listener "tcp" {{
   address         = "127.0.0.1:{api}"
@@ -50,6 +50,7 @@ listener "tcp" {{
   {tls}
 }}
 """
+_RETRY_JOIN: Final = '  retry_join {{ leader_api_addr = "http://127.0.0.1:{api}" }}\n'
 _NO_TLS: Final = "tls_disable = true"
 _TLS: Final = 'tls_cert_file = "{folder}/certificate.pem"\n  tls_key_file = "{folder}/key.pem"'
 
@@ -108,8 +109,8 @@ class NodeProcess:
         self.config = self.folder / "server.hcl"
         self.move(base_port)
 
-    def move(self, base_port: int) -> None:
-        """Listen elsewhere from the next start on."""
+    def move(self, base_port: int, asks: Sequence[int] = ()) -> None:
+        """Listen elsewhere from the next start on, and ask the nodes of these numbers where they are, if it lacks them."""
         self.api_port = base_port + PORTS_OF_A_NODE * self.number
         self.cluster_port = self.api_port + 1
         self.config.write_text(
@@ -119,6 +120,7 @@ class NodeProcess:
                 cluster=self.cluster_port,
                 data=self.data,
                 number=self.number,
+                asked="".join(_RETRY_JOIN.format(api=base_port + PORTS_OF_A_NODE * number) for number in asks),
                 tls=_NO_TLS if self.certificate is None else _TLS.format(folder=self.certificate.parent),
             )
         )

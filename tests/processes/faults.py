@@ -24,8 +24,8 @@ from typing import Any, Final, Self
 from tests.processes.nodes import Node
 
 CHUNK_BYTES: Final = 64 * 1024
-ACCEPT_TURNS: Final = 5
-"""More turns of the loop than it takes from a connection's coming to its relay: what comes last is closed, too."""
+LAST_TURNS: Final = 8
+"""More turns of the loop than it takes from a connection's coming to its relay, or from the end of one to its socket's."""
 PAGE_BYTES: Final = 4096
 ROTTEN_BYTES: Final = 24
 SMALL_DISK_BYTES: Final = 768 << 20
@@ -101,14 +101,13 @@ class Wires:
     async def _stop(self) -> None:
         for server in self._servers:
             server.close()
-        for _ in range(ACCEPT_TURNS):
-            await asyncio.sleep(0)
+        await _turns()
         for relay in self._relays:
             relay.cancel()
         await asyncio.gather(*self._relays, return_exceptions=True)
         for writer in self._accepted:  # also those whose relay had not begun
             writer.transport.abort()
-        await asyncio.sleep(0)  # a transport that was aborted closes its socket in the next turn
+        await _turns()  # also what a relay was dialing when it was cancelled closes its socket a few turns later
 
     def _accepts(self, target: str) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]:
         def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -153,6 +152,11 @@ class Wires:
                 await writer.drain()
         while way in self._cut:
             await self._changed.wait()  # nor does the end of a connection pass
+
+
+async def _turns() -> None:
+    for _ in range(LAST_TURNS):
+        await asyncio.sleep(0)
 
 
 def both_ways(one: str, *others: str) -> list[Way]:

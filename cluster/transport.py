@@ -365,7 +365,8 @@ class TlsTransport:
         self._client_context = client
         self._random = random
         self._receiver: Receiver | None = None
-        self._server: asyncio.Server | None = None
+        self._accepting: asyncio.Task[None] | None = None
+        self._greeting: dict[asyncio.Task[None], socket.socket] = {}  # connections that are not encrypted yet
         self._peers: dict[int, PeerAddress] = {}
         self._dialers: dict[tuple[int, Lane], asyncio.Task[None]] = {}
         self._awake: dict[tuple[int, Lane], asyncio.Event] = {}
@@ -380,13 +381,8 @@ class TlsTransport:
     async def start(self, receiver: Receiver) -> None:
         """See `Transport`."""
         self._receiver = receiver
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: _Inbound(self),
-            sock=self._listener,
-            ssl=self._server_context,
-            ssl_handshake_timeout=HANDSHAKE_SECONDS_MAX,
-            ssl_shutdown_timeout=SHUTDOWN_SECONDS_MAX,
-        )
+        self._listener.setblocking(False)
+        self._accepting = asyncio.get_running_loop().create_task(self._accept(), name="accept")
 
     def set_peers(self, peers: Mapping[int, PeerAddress]) -> None:
         """See `Transport`."""
@@ -445,13 +441,46 @@ class TlsTransport:
         for task in dialers:
             task.cancel()
         await asyncio.gather(*dialers, return_exceptions=True)
-        if self._server is not None:
-            self._server.close()
-        await self._close_connections()
-        if self._server is not None:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._server.wait_closed(), timeout=1)
+        if self._accepting is not None:
+            self._accepting.cancel()
+            await asyncio.gather(self._accepting, return_exceptions=True)
         self._listener.close()
+        await self._end_greetings()
+        await self._close_connections()
+
+    async def _accept(self) -> None:
+        """Take in one connection after the other; none waits for another's handshake."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, _ = await loop.sock_accept(self._listener)
+            except OSError as error:  # no descriptors left, or the dialer has gone already
+                log.warning("cannot take a connection", extra={"reason": str(error)})
+                await asyncio.sleep(RECONNECT_SECONDS_MIN)
+                continue
+            greeting = loop.create_task(self._greet(accepted), name="greet")
+            self._greeting[greeting] = accepted
+            greeting.add_done_callback(self._greeting.pop)
+
+    async def _greet(self, accepted: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: _Inbound(self),
+                accepted,
+                ssl=self._server_context,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS_MAX,
+                ssl_shutdown_timeout=SHUTDOWN_SECONDS_MAX,
+            )
+        except (OSError, ssl.SSLError) as error:
+            log.debug("a connection came to nothing", extra={"reason": str(error)})
+
+    async def _end_greetings(self) -> None:
+        """Cut off who is still at the handshake, and wait until that is noticed."""
+        for accepted in self._greeting.values():
+            with contextlib.suppress(OSError):
+                accepted.shutdown(socket.SHUT_RDWR)
+        if self._greeting:
+            await asyncio.wait(list(self._greeting), timeout=SHUTDOWN_SECONDS_MAX)
 
     async def _close_connections(self) -> None:
         """Wait for the end of every connection: one that outlives the event loop ends with an error."""

@@ -422,6 +422,23 @@ def test_no_connection_outlives_its_transport() -> None:
     play(scenario())
 
 
+def test_who_is_still_at_the_handshake_is_cut_off_when_the_transport_closes() -> None:
+    async def scenario() -> None:
+        two = End(2)
+        await started(two)
+        reader, writer = await asyncio.open_connection("127.0.0.1", two.port)
+        while not two.transport._greeting:  # noqa: ASYNC110  (it is not told when it begins)
+            await asyncio.sleep(0)
+
+        await two.transport.close()
+
+        assert await asyncio.wait_for(reader.read(), WAIT_SECONDS) == b""
+        assert not two.transport._greeting
+        writer.close()
+
+    play(scenario())
+
+
 def test_a_client_without_a_certificate_gets_nowhere() -> None:
     async def scenario() -> None:
         two = End(2)

@@ -58,7 +58,7 @@ def test_nodes_that_have_all_moved_find_each_other_if_each_meets_one() -> None:
         cluster = await found(3)
         await move_all(cluster)
         a, b, c = cluster.members
-        assert all(finding_of(m).is_needed for m in cluster.members)
+        await until(lambda: all(finding_of(m).is_needed for m in cluster.members))
 
         meet(a, b)
         meet(c, b)

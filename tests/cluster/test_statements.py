@@ -5,6 +5,7 @@ import datetime as dt
 
 import msgspec
 import pytest
+from cryptography import x509
 from msgspec import structs
 
 from conclave.cluster.certificates import new_authority, new_private_key, new_request, sign_request
@@ -119,8 +120,10 @@ def test_what_is_not_said_by_a_node_of_this_cluster_is_refused(changed: dict[str
 def test_a_certificate_with_any_byte_changed_is_refused() -> None:
     lines = certificate().splitlines()
     body = base64.b64decode(b"".join(lines[1:-1]))
+    # How many bits are unused at the end of the signature: it stands before it, and nothing is signed by that.
+    padding = len(body) - len(x509.load_pem_x509_certificate(b"\n".join(lines)).signature) - 1
 
-    for position in range(len(body)):
+    for position in [position for position in range(len(body)) if position != padding]:
         changed = bytearray(body)
         changed[position] ^= 1
         pem = b"\n".join([lines[0], base64.b64encode(changed), lines[-1]])

@@ -236,6 +236,8 @@ class Snapshots:
         freeze = vault.store.freeze(changes_keys=keyring is None)
         staging = _Staging(vault.store, freeze)
         try:
+            if vault.serving_keys() is not keys:  # what was found out with them may not hold any more
+                raise Unavailable(RESTORING)
             if keyring is None:
                 self._require_alone()
                 own: dict[bytes, bytes] = {}

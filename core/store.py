@@ -169,13 +169,13 @@ class Store:
             NotLeader: this node does not lead; nothing was proposed.
             Overloaded: too much is in flight; nothing was proposed.
             TooLarge: the entry exceeds its bound; nothing was proposed.
-            Unavailable: a snapshot is being restored; nothing was proposed.
+            Unavailable: a snapshot is being restored, or has been since the transaction began; nothing was proposed.
         """
         write_set = transaction.write_set(self.now_ns(), request_id=request_id, answer=answer)
         if write_set is None:
             self.settled(done)
             return
-        if self._freeze is not None:
+        if self._freeze is not None or transaction.is_outdated:
             raise Unavailable(RESTORING)
         self._propose(write_set, done)
 

@@ -13,18 +13,24 @@ from conclave.storage.writeset import WriteSet
 class Transaction:
     """A `View` of the overlay that collects changes."""
 
-    __slots__ = ("_changes", "_overlay", "_uncommitted")
+    __slots__ = ("_changes", "_overlay", "_swapped_at", "_uncommitted")
 
     def __init__(self, overlay: Overlay, *, uncommitted: bool) -> None:
         """Begin; with `uncommitted` the transaction sees proposals and may write, without it does neither."""
         self._overlay = overlay
         self._uncommitted = uncommitted
+        self._swapped_at = overlay.swapped_at
         self._changes: dict[bytes, bytes | None] = {}
 
     @property
     def is_writable(self) -> bool:
         """Whether `put` and `delete` are allowed."""
         return self._uncommitted
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether a restored state has taken the place of the one that this transaction saw."""
+        return self._swapped_at != self._overlay.swapped_at
 
     @property
     def has_changes(self) -> bool:

@@ -350,6 +350,36 @@ async def test_no_write_is_taken_between_the_swap_to_other_keys_and_sealing() ->
 
 
 @on_loop
+async def test_a_change_that_was_prepared_before_the_swap_is_refused_behind_it() -> None:
+    async with started_vault() as old, started_vault() as fake:
+        content = await saved(old)
+        prepared = fake.store.writing()
+        prepared.put(bytes(32), b"sealed with the keys of before")
+
+        assert await restore(fake, content, FORCE) == Response()
+
+        with pytest.raises(Unavailable, match=RESTORING):
+            fake.store.commit(prepared, lambda _: None)
+
+
+@on_loop
+async def test_what_was_checked_with_keys_that_are_gone_is_not_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with started_vault() as fake:
+        content = await saved_before(fake)
+        verify = snapshots.Snapshots._verify
+
+        async def sealed_behind(*given: Any, **named: Any) -> tuple[int, Keyring | None]:
+            found = await verify(*given, **named)
+            fake.vault.seal()
+            return found
+
+        monkeypatch.setattr(snapshots.Snapshots, "_verify", sealed_behind)
+
+        assert isinstance(await restore(fake, content), Sealed)
+        assert fake.overlay.swapped_at == 0
+
+
+@on_loop
 async def test_a_file_that_was_asked_for_before_other_keys_came_is_not_sealed_with_the_old_ones() -> None:
     async with started_vault() as old, started_vault() as fake:
         content = await saved(old)

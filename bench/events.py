@@ -79,7 +79,7 @@ def _write_until_done(cluster: Cluster, node: NodeProcess) -> float:
         except OSError:
             answer = None
         elapsed = time.monotonic() - began
-        if answer is not None and answer.status < 400:
+        if answer is not None and answer.status < 300:  # a redirection to a dead leader is no success
             return elapsed
         if elapsed > WAIT_SECONDS_MAX:
             raise load.LoadFailed(f"no write was accepted within {WAIT_SECONDS_MAX:.0f} s after the leader was killed")

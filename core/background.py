@@ -26,7 +26,7 @@ from conclave.core.keys import Keys
 from conclave.core.revocation import clear_step, empty_step, expire_due, leases_of, next_clearing_ns
 from conclave.core.rotation import restore_count, rotation_step
 from conclave.core.services import AREA_DOOMED, AREA_TOKENS, TABLE_EXPIRY, Services, area_id
-from conclave.core.store import Settlement
+from conclave.core.store import Settlement, settlement_of
 from conclave.core.tokens import ENDED_PREFIXES
 from conclave.core.versions import note_version
 from conclave.storage.errors import StorageError
@@ -156,9 +156,7 @@ class Background:
 
     @staticmethod
     async def _settled(propose: Callable[[Callable[[Settlement], None]], None]) -> bool:
-        settled: asyncio.Future[Settlement] = asyncio.get_running_loop().create_future()
-        propose(lambda settlement: None if settled.done() else settled.set_result(settlement))
-        return await settled is Settlement.COMMITTED
+        return await settlement_of(propose) is Settlement.COMMITTED
 
     def _pause_seconds(self) -> float:
         """Return how long nothing is due."""

@@ -22,7 +22,7 @@ from conclave.core.errors import InternalError, RequestError, TooLarge, Unavaila
 from conclave.core.forwarding import UNKNOWN_OUTCOME, Reply
 from conclave.core.keys import Keys
 from conclave.core.outcomes import Outcome
-from conclave.core.store import Settlement
+from conclave.core.store import Settlement, settlement_of
 from conclave.core.trail import Trail
 from conclave.storage.errors import StorageError
 from conclave.storage.errors import TooLarge as EntryTooLarge
@@ -221,9 +221,7 @@ class Execution:
             NotLeader: it did not happen.
             RequestError: it could not be proposed, or its outcome is unknown.
         """
-        future: asyncio.Future[Settlement] = asyncio.get_running_loop().create_future()
-        self._commit(transaction, lambda found: None if future.done() else future.set_result(found), request_id, answer)
-        settlement = await future
+        settlement = await settlement_of(lambda done: self._commit(transaction, done, request_id, answer))
         if settlement is Settlement.UNKNOWN:
             raise Unavailable(UNKNOWN_OUTCOME)
         if settlement is Settlement.LOST:

@@ -35,7 +35,7 @@ from conclave.core.mounts import MountTable
 from conclave.core.policies import ROOT, PolicyStore
 from conclave.core.revocation import tokens_of
 from conclave.core.services import AREA_CLUSTER, AREA_MOUNTS, AREA_POLICIES, AREA_TOKENS, Services, area_id
-from conclave.core.store import RESTORING, Settlement
+from conclave.core.store import RESTORING, Settlement, settlement_of
 from conclave.core.vault import REMOVED, Vault
 from conclave.storage import shamir
 from conclave.storage.barrier import Barrier
@@ -273,9 +273,7 @@ class Lifecycle:
             path="auth/token/root",
             display_name="root",
         )
-        settled: asyncio.Future[Settlement] = asyncio.get_running_loop().create_future()
-        store.commit(transaction, settled.set_result)
-        if await settled is not Settlement.COMMITTED:
+        if await settlement_of(lambda done: store.commit(transaction, done)) is not Settlement.COMMITTED:
             raise InternalError("the first records could not be committed; wipe the data directory and try again")
         await store.flush()
         shares = shamir.split(
@@ -440,9 +438,7 @@ class Lifecycle:
             return True
         transaction = vault.store.writing()
         vault.services(vault.serving_keys(), transaction).area(AREA_CLUSTER).put(AUTHORITY_KEY, own)
-        settled: asyncio.Future[Settlement] = asyncio.get_running_loop().create_future()
-        vault.store.commit(transaction, lambda found: None if settled.done() else settled.set_result(found))
-        return await settled is Settlement.COMMITTED
+        return await settlement_of(lambda done: vault.store.commit(transaction, done)) is Settlement.COMMITTED
 
     # -- ceremonies --
 

@@ -446,3 +446,14 @@ class Store:
         now = self._monotonic_seconds()
         for pending in [each for at_index in self._pending.values() for each in at_index]:
             self._finish(pending.take_late(now), Settlement.UNKNOWN)
+
+
+async def settlement_of(propose: Callable[[Callable[[Settlement], None]], object]) -> Settlement:
+    """Return what becomes of what `propose` proposes, given what is to be told; a waiter that was cancelled is told nothing.
+
+    Raises:
+        whatever `propose` raises: nothing was proposed then.
+    """
+    settled: asyncio.Future[Settlement] = asyncio.get_running_loop().create_future()
+    propose(lambda settlement: None if settled.done() else settled.set_result(settlement))
+    return await settled

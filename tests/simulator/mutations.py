@@ -49,7 +49,8 @@ Mutation = Callable[[], AbstractContextManager[None]]
 
 
 @contextmanager
-def _replaced(owner: type | ModuleType, name: str, value: Any) -> Iterator[None]:
+def replaced(owner: type | ModuleType, name: str, value: Any) -> Iterator[None]:
+    """Let an attribute be something else within the block."""
     before = owner.__dict__[name]
     setattr(owner, name, value)
     try:
@@ -72,9 +73,7 @@ def _hard_state_stored_as(
     def changed_append(self: FileLog, hard_state: HardStateRecord | None, entries: Sequence[EntryTuple]) -> None:
         append(self, None if hard_state is None else changed(self.hard_state, hard_state), entries)
 
-    return _both(
-        _replaced(MemoryStorage, "set_hard_state", set_hard_state), _replaced(FileLog, "append", changed_append)
-    )
+    return _both(replaced(MemoryStorage, "set_hard_state", set_hard_state), replaced(FileLog, "append", changed_append))
 
 
 # -- votes and terms --
@@ -93,12 +92,12 @@ def vote_lost_on_stepping_down() -> AbstractContextManager[None]:
         become(self, term, leader_id)
         self.vote = NO_NODE
 
-    return _replaced(Raft, "become_follower", forgetful)
+    return replaced(Raft, "become_follower", forgetful)
 
 
 def vote_for_any_log() -> AbstractContextManager[None]:
     """A vote goes to a candidate that lacks entries."""
-    return _replaced(RaftLog, "is_up_to_date", lambda self, index, term: True)  # noqa: ARG005  (the rule's own signature)
+    return replaced(RaftLog, "is_up_to_date", lambda self, index, term: True)  # noqa: ARG005  (the rule's own signature)
 
 
 def vote_by_length_of_the_log() -> AbstractContextManager[None]:
@@ -108,7 +107,7 @@ def vote_by_length_of_the_log() -> AbstractContextManager[None]:
         del term
         return index >= self.last_index()
 
-    return _replaced(RaftLog, "is_up_to_date", is_longer)
+    return replaced(RaftLog, "is_up_to_date", is_longer)
 
 
 def vote_twice() -> AbstractContextManager[None]:
@@ -120,7 +119,7 @@ def vote_twice() -> AbstractContextManager[None]:
         raft.leader = NO_NODE
         answer(raft, message)
 
-    return _replaced(follower, "answer_vote", generous)
+    return replaced(follower, "answer_vote", generous)
 
 
 def victory_by_half_of_the_votes() -> AbstractContextManager[None]:
@@ -131,7 +130,7 @@ def victory_by_half_of_the_votes() -> AbstractContextManager[None]:
             return quorum.VoteResult.WON
         return quorum.VoteResult.PENDING
 
-    return _replaced(quorum, "vote_result", vote_result)
+    return replaced(quorum, "vote_result", vote_result)
 
 
 def hard_state_not_written() -> AbstractContextManager[None]:
@@ -142,7 +141,7 @@ def hard_state_not_written() -> AbstractContextManager[None]:
 
 def votes_asked_for_before_the_own_is_durable() -> AbstractContextManager[None]:
     """A candidate asks for votes while a crash would still make it forget its term and its log."""
-    return _replaced(core, "_PROMISES", tuple(kind for kind in core._PROMISES if kind is not MessageKind.VOTE))
+    return replaced(core, "_PROMISES", tuple(kind for kind in core._PROMISES if kind is not MessageKind.VOTE))
 
 
 def rejoin_with_an_empty_disk() -> AbstractContextManager[None]:
@@ -155,7 +154,7 @@ def rejoin_with_an_empty_disk() -> AbstractContextManager[None]:
         node.disk = Disk(node.id, None, self.random)
         self.after(50, lambda: self.restart(node))
 
-    return _replaced(World, "lose", reborn)
+    return replaced(World, "lose", reborn)
 
 
 # -- commit and log --
@@ -171,12 +170,12 @@ def commit_of_an_old_term() -> AbstractContextManager[None]:
         raft.log.commit_to(index)
         return True
 
-    return _replaced(leader, "maybe_commit", maybe_commit)
+    return replaced(leader, "maybe_commit", maybe_commit)
 
 
 def commit_by_a_minority() -> AbstractContextManager[None]:
     """The copy of one member is enough."""
-    return _replaced(Tracker, "committed_index", lambda self: max(p.match for p in self.progress.values()))
+    return replaced(Tracker, "committed_index", lambda self: max(p.match for p in self.progress.values()))
 
 
 def commit_by_one_half_of_a_joint_configuration() -> AbstractContextManager[None]:
@@ -186,7 +185,7 @@ def commit_by_one_half_of_a_joint_configuration() -> AbstractContextManager[None
         del outgoing
         return quorum.committed_index(incoming, held)
 
-    return _replaced(quorum, "joint_committed_index", incoming_only)
+    return replaced(quorum, "joint_committed_index", incoming_only)
 
 
 def commit_counts_learners() -> AbstractContextManager[None]:
@@ -196,7 +195,7 @@ def commit_counts_learners() -> AbstractContextManager[None]:
         best = sorted((progress.match for progress in self.progress.values()), reverse=True)
         return quorum.committed_index(self.voters, dict(zip(self.voters, best, strict=False)))
 
-    return _replaced(Tracker, "committed_index", with_learners)
+    return replaced(Tracker, "committed_index", with_learners)
 
 
 def commit_beyond_the_append() -> AbstractContextManager[None]:
@@ -209,7 +208,7 @@ def commit_beyond_the_append() -> AbstractContextManager[None]:
             self.commit_to(min(commit, self.last_index()))
         return last
 
-    return _replaced(RaftLog, "maybe_append", too_far)
+    return replaced(RaftLog, "maybe_append", too_far)
 
 
 def commit_beyond_the_match() -> AbstractContextManager[None]:
@@ -225,7 +224,7 @@ def commit_beyond_the_match() -> AbstractContextManager[None]:
         newest_commit[raft.term] = raft.log.committed
         broadcast(raft)
 
-    return _both(_replaced(follower, "handle_heartbeat", greedy), _replaced(leader, "broadcast_heartbeat", telling))
+    return _both(replaced(follower, "handle_heartbeat", greedy), replaced(leader, "broadcast_heartbeat", telling))
 
 
 def truncation_by_a_shorter_append() -> AbstractContextManager[None]:
@@ -238,7 +237,7 @@ def truncation_by_a_shorter_append() -> AbstractContextManager[None]:
             self.unstable.truncate_and_append(entries[-1:])
         return last
 
-    return _replaced(RaftLog, "maybe_append", cutting)
+    return replaced(RaftLog, "maybe_append", cutting)
 
 
 def no_look_at_the_entry_before() -> AbstractContextManager[None]:
@@ -250,7 +249,7 @@ def no_look_at_the_entry_before() -> AbstractContextManager[None]:
         known = self.term(index) if self.first_index() - 1 <= index <= self.last_index() else -1
         return append(self, index, known, entries, commit)
 
-    return _replaced(RaftLog, "maybe_append", blind)
+    return replaced(RaftLog, "maybe_append", blind)
 
 
 # -- what is durable --
@@ -258,7 +257,7 @@ def no_look_at_the_entry_before() -> AbstractContextManager[None]:
 
 def answers_before_the_sync() -> AbstractContextManager[None]:
     """Promises leave before what they promise is durable."""
-    return _replaced(Node, "answers_before_durable", True)
+    return replaced(Node, "answers_before_durable", True)
 
 
 def failed_sync_tried_again() -> AbstractContextManager[None]:
@@ -270,7 +269,7 @@ def failed_sync_tried_again() -> AbstractContextManager[None]:
         except OSError:
             self._files.sync_data(self._file)
 
-    return _replaced(FileLog, "_sync", persistent)
+    return replaced(FileLog, "_sync", persistent)
 
 
 def commit_lost_with_its_entries() -> AbstractContextManager[None]:
@@ -280,7 +279,7 @@ def commit_lost_with_its_entries() -> AbstractContextManager[None]:
 
 def sync_skipped() -> AbstractContextManager[None]:
     """A batch is taken for durable when the kernel has it."""
-    return _replaced(FileLog, "_sync", lambda self: None)  # noqa: ARG005  (as above)
+    return replaced(FileLog, "_sync", lambda self: None)  # noqa: ARG005  (as above)
 
 
 def last_batch_not_written_again_at_open() -> AbstractContextManager[None]:
@@ -291,7 +290,7 @@ def last_batch_not_written_again_at_open() -> AbstractContextManager[None]:
         if files.pread(file, len(content), offset) != content:
             write(files, file, content, offset)
 
-    return _replaced(file_log, "_write_all", write_what_differs)
+    return replaced(file_log, "_write_all", write_what_differs)
 
 
 def batch_checksum_not_checked() -> AbstractContextManager[None]:
@@ -303,17 +302,17 @@ def batch_checksum_not_checked() -> AbstractContextManager[None]:
         start = offset + BATCH_HEAD_BYTES
         return content[start : start + head[0]] if head is not None and head[1] == sequence else None
 
-    return _replaced(file_log, "open_batch", open_batch)
+    return replaced(file_log, "open_batch", open_batch)
 
 
 def damage_taken_for_a_torn_batch() -> AbstractContextManager[None]:
     """Whatever does not fit is cut off, with all that is behind it."""
-    return _replaced(file_log, "is_torn", lambda content, offset, sequence: True)  # noqa: ARG005  (as above)
+    return replaced(file_log, "is_torn", lambda content, offset, sequence: True)  # noqa: ARG005  (as above)
 
 
 def torn_batch_taken_for_damage() -> AbstractContextManager[None]:
     """A node whose power failed in the middle of a batch never starts again."""
-    return _replaced(file_log, "is_torn", lambda content, offset, sequence: False)  # noqa: ARG005  (as above)
+    return replaced(file_log, "is_torn", lambda content, offset, sequence: False)  # noqa: ARG005  (as above)
 
 
 def torn_batch_not_blanked() -> AbstractContextManager[None]:
@@ -324,7 +323,7 @@ def torn_batch_not_blanked() -> AbstractContextManager[None]:
         if not files.pread(file, 1, start):
             write(files, file, start, end)
 
-    return _replaced(file_log, "_write_zeros", write_at_the_end)
+    return replaced(file_log, "_write_zeros", write_at_the_end)
 
 
 def folder_not_synced_after_a_rename() -> AbstractContextManager[None]:
@@ -335,12 +334,12 @@ def folder_not_synced_after_a_rename() -> AbstractContextManager[None]:
         if not self._durable_names:
             sync(self, folder)
 
-    return _replaced(SimulatedFiles, "sync_folder", only_once)
+    return replaced(SimulatedFiles, "sync_folder", only_once)
 
 
 def segment_named_before_it_is_synced() -> AbstractContextManager[None]:
     """A segment may be there under its name without its content."""
-    return _replaced(SimulatedFiles, "sync", lambda self, file: None)  # noqa: ARG005  (as above)
+    return replaced(SimulatedFiles, "sync", lambda self, file: None)  # noqa: ARG005  (as above)
 
 
 def segments_removed_before_the_compaction_is_durable() -> AbstractContextManager[None]:
@@ -355,7 +354,7 @@ def segments_removed_before_the_compaction_is_durable() -> AbstractContextManage
             self._contents.view = before
         compact(self, index)
 
-    return _replaced(FileLog, "compact", early)
+    return replaced(FileLog, "compact", early)
 
 
 def full_disk_ignored() -> AbstractContextManager[None]:
@@ -366,7 +365,7 @@ def full_disk_ignored() -> AbstractContextManager[None]:
         with suppress(Full):
             really(store, job)
 
-    return _replaced(persistence, "perform", lenient)
+    return replaced(persistence, "perform", lenient)
 
 
 def storage_answer_of_another_term() -> AbstractContextManager[None]:
@@ -380,7 +379,7 @@ def storage_answer_of_another_term() -> AbstractContextManager[None]:
             if message.snapshot.meta.index > self.log.applied:
                 self.log.applied_to(message.snapshot.meta.index, 0)
 
-    return _replaced(Raft, "_appended", appended)
+    return replaced(Raft, "_appended", appended)
 
 
 def old_snapshot_installed() -> AbstractContextManager[None]:
@@ -391,7 +390,7 @@ def old_snapshot_installed() -> AbstractContextManager[None]:
         raft.restore_configuration(snapshot.meta.conf_state)
         return True
 
-    return _replaced(follower, "_restore", restore)
+    return replaced(follower, "_restore", restore)
 
 
 # -- reads and leases --
@@ -403,12 +402,12 @@ def read_without_a_quorum() -> AbstractContextManager[None]:
     def read_index(raft: Raft, request: Message) -> None:
         raft.answer_read(request, raft.log.committed)
 
-    return _replaced(leader, "read_index", read_index)
+    return replaced(leader, "read_index", read_index)
 
 
 def read_before_the_first_commit() -> AbstractContextManager[None]:
     """A new leader answers reads before it knows what its predecessors committed."""
-    return _replaced(Raft, "has_committed_own_term", lambda self: True)  # noqa: ARG005  (as above)
+    return replaced(Raft, "has_committed_own_term", lambda self: True)  # noqa: ARG005  (as above)
 
 
 def read_confirmed_by_an_old_round() -> AbstractContextManager[None]:
@@ -419,7 +418,7 @@ def read_confirmed_by_an_old_round() -> AbstractContextManager[None]:
         add(self, request, index, max(needed_sequence - 3, 0))
         return True
 
-    return _replaced(Reads, "add", too_early)
+    return replaced(Reads, "add", too_early)
 
 
 def read_of_what_is_not_applied() -> AbstractContextManager[None]:
@@ -430,17 +429,17 @@ def read_of_what_is_not_applied() -> AbstractContextManager[None]:
         for _, floor in due:
             self.world.checkers.read_answered(floor, self.applied, f"read on node {self.id}")
 
-    return _replaced(Node, "_answer_reads", answer)
+    return replaced(Node, "_answer_reads", answer)
 
 
 def no_promise() -> AbstractContextManager[None]:
     """Nobody promises a leader anything, and the leader leans on it."""
-    return _replaced(Raft, "has_promised", property(lambda self: False))  # noqa: ARG005  (as above)
+    return replaced(Raft, "has_promised", property(lambda self: False))  # noqa: ARG005  (as above)
 
 
 def promise_forgotten_at_a_restart() -> AbstractContextManager[None]:
     """A node votes right after its start, although a leader may lean on what it promised before."""
-    return _replaced(Node, "has_startup_promise", False)
+    return replaced(Node, "has_startup_promise", False)
 
 
 def promise_forgotten_with_the_term() -> AbstractContextManager[None]:
@@ -452,7 +451,7 @@ def promise_forgotten_with_the_term() -> AbstractContextManager[None]:
             self._promise_ticks = 0
         become(self, term, leader_id)
 
-    return _replaced(Raft, "become_follower", forgetful)
+    return replaced(Raft, "become_follower", forgetful)
 
 
 def lease_after_a_transfer() -> AbstractContextManager[None]:
@@ -461,7 +460,7 @@ def lease_after_a_transfer() -> AbstractContextManager[None]:
     def usable(self: Raft) -> bool:
         return self.role is Role.LEADER and self.has_committed_own_term()
 
-    return _replaced(Raft, "lease_usable", property(usable))
+    return replaced(Raft, "lease_usable", property(usable))
 
 
 def lease_counted_from_the_answer() -> AbstractContextManager[None]:
@@ -476,7 +475,7 @@ def lease_counted_from_the_answer() -> AbstractContextManager[None]:
             self.lease.until = self.clock() + 0.17
         return self.clock() < self.lease.until
 
-    return _replaced(Node, "has_lease", has_lease)
+    return replaced(Node, "has_lease", has_lease)
 
 
 def lease_longer_than_the_promise() -> AbstractContextManager[None]:
@@ -487,7 +486,7 @@ def lease_longer_than_the_promise() -> AbstractContextManager[None]:
         self._duration_seconds = 0.5
         confirmed(self, sequence)
 
-    return _replaced(Lease, "confirmed", generous)
+    return replaced(Lease, "confirmed", generous)
 
 
 def lease_kept_on_resigning() -> AbstractContextManager[None]:
@@ -499,7 +498,7 @@ def lease_kept_on_resigning() -> AbstractContextManager[None]:
                 if peer != self.id:
                     self.send(Message(MessageKind.RESIGNED, peer, self.id))
 
-    return _replaced(Raft, "resign", resign)
+    return replaced(Raft, "resign", resign)
 
 
 # -- membership --
@@ -507,12 +506,12 @@ def lease_kept_on_resigning() -> AbstractContextManager[None]:
 
 def campaign_over_an_unapplied_change() -> AbstractContextManager[None]:
     """A node campaigns although it knows of a committed membership change that it has not applied."""
-    return _replaced(RaftLog, "has_unapplied_conf_change", lambda self: False)  # noqa: ARG005  (as above)
+    return replaced(RaftLog, "has_unapplied_conf_change", lambda self: False)  # noqa: ARG005  (as above)
 
 
 def several_changes_at_once() -> AbstractContextManager[None]:
     """A leader takes membership changes while others wait to be applied."""
-    return _replaced(leader, "_refusal", lambda raft, change: "")  # noqa: ARG005  (as above)
+    return replaced(leader, "_refusal", lambda raft, change: "")  # noqa: ARG005  (as above)
 
 
 def configuration_not_restored() -> AbstractContextManager[None]:
@@ -523,7 +522,7 @@ def configuration_not_restored() -> AbstractContextManager[None]:
         if not self.tracker.members:
             restore(self, conf_state)
 
-    return _replaced(Raft, "restore_configuration", once)
+    return replaced(Raft, "restore_configuration", once)
 
 
 # -- what a client is told --
@@ -531,7 +530,7 @@ def configuration_not_restored() -> AbstractContextManager[None]:
 
 def proposal_told_by_its_index_alone() -> AbstractContextManager[None]:
     """A client hears of success for an entry that another leader wrote at the same index."""
-    return _replaced(Node, "compares_terms_of_proposals", False)
+    return replaced(Node, "compares_terms_of_proposals", False)
 
 
 # -- liveness --
@@ -547,7 +546,7 @@ def lost_message_never_made_good() -> AbstractContextManager[None]:
         else:
             heartbeat(raft, message)
 
-    return _replaced(leader, "_heartbeat_answered", unforgiving)
+    return replaced(leader, "_heartbeat_answered", unforgiving)
 
 
 def later_term_kept_secret() -> AbstractContextManager[None]:
@@ -556,17 +555,17 @@ def later_term_kept_secret() -> AbstractContextManager[None]:
     def silent(self: Raft, message: Message) -> None:
         self.ignored(message, "of an earlier term")
 
-    return _replaced(Raft, "_answer_lower_term", silent)
+    return replaced(Raft, "_answer_lower_term", silent)
 
 
 def commit_not_told_with_votes() -> AbstractContextManager[None]:
     """Votes do not tell what is committed, so that two members may wait for each other's configuration for ever."""
-    return _replaced(follower, "learn_commit", lambda raft, message: None)  # noqa: ARG005  (as above)
+    return replaced(follower, "learn_commit", lambda raft, message: None)  # noqa: ARG005  (as above)
 
 
 def uncommitted_bytes_never_freed() -> AbstractContextManager[None]:
     """What was applied still counts as uncommitted."""
-    return _replaced(leader, "applied", lambda raft, entries: None)  # noqa: ARG005  (as above)
+    return replaced(leader, "applied", lambda raft, entries: None)  # noqa: ARG005  (as above)
 
 
 def next_falls_behind_a_late_refusal() -> AbstractContextManager[None]:
@@ -579,12 +578,12 @@ def next_falls_behind_a_late_refusal() -> AbstractContextManager[None]:
         self.flow_paused = False
         return True
 
-    return _replaced(Progress, "maybe_decrease", decrease)
+    return replaced(Progress, "maybe_decrease", decrease)
 
 
 def snapshot_report_ignored() -> AbstractContextManager[None]:
     """A snapshot that got lost is waited for forever."""
-    return _replaced(leader, "snapshot_done", lambda raft, peer, *, ok: None)  # noqa: ARG005  (as above)
+    return replaced(leader, "snapshot_done", lambda raft, peer, *, ok: None)  # noqa: ARG005  (as above)
 
 
 def unstable_tail_not_rewound() -> AbstractContextManager[None]:
@@ -600,7 +599,7 @@ def unstable_tail_not_rewound() -> AbstractContextManager[None]:
             del self.entries[first - self.offset :]
             self.entries.extend(entries)
 
-    return _replaced(Unstable, "truncate_and_append", truncate_and_append)
+    return replaced(Unstable, "truncate_and_append", truncate_and_append)
 
 
 @contextmanager

@@ -5,10 +5,8 @@ what the broken code would do.
 """
 
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
-from types import ModuleType
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from msgspec import structs
@@ -22,24 +20,13 @@ from conclave.cluster.membership import Identity, decode_identity, encode_identi
 from conclave.cluster.persistence import SaveIdentity, append_record
 from conclave.cluster.raft import NO_NODE, AppendJob, Role
 from conclave.cluster.replica import Standing
+from tests.simulator.mutations import Mutation, replaced
 from tests.simulator.nodes.disk import SimulatedWriter
 from tests.simulator.nodes.machine import Register
 from tests.simulator.nodes.play import play
 
-Mutation = Callable[[], AbstractContextManager[None]]
-
 SEEDS_MAX: Final = 60
 """A rule that can be broken for so many seeds without being noticed counts as not noticed."""
-
-
-@contextmanager
-def _replaced(owner: type | ModuleType, name: str, value: Any) -> Iterator[None]:
-    before = owner.__dict__[name]
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
 
 
 def answers_before_the_sync() -> AbstractContextManager[None]:
@@ -50,7 +37,7 @@ def answers_before_the_sync() -> AbstractContextManager[None]:
         own = [message for message in job.responses if message.to == message.source]
         self._writer.submit(append_record(job), self._of_this_core(lambda: self._durable(own)))
 
-    return _replaced(AppendJobs, "_write", hasty)
+    return replaced(AppendJobs, "_write", hasty)
 
 
 def leads_before_everything_is_applied() -> AbstractContextManager[None]:
@@ -66,7 +53,7 @@ def leads_before_everything_is_applied() -> AbstractContextManager[None]:
         if self.standing is Standing.FOLLOWER and may_lead:
             self._change_standing(Standing.LEADER)
 
-    return _replaced(Driver, "_settle_standing", hasty)
+    return replaced(Driver, "_settle_standing", hasty)
 
 
 def read_barrier_without_a_round() -> AbstractContextManager[None]:
@@ -75,7 +62,7 @@ def read_barrier_without_a_round() -> AbstractContextManager[None]:
     async def at_once(self: Any) -> int:
         return int(self._applied.index)
 
-    return _replaced(Driver, "read_barrier", at_once)
+    return replaced(Driver, "read_barrier", at_once)
 
 
 def read_before_it_is_applied() -> AbstractContextManager[None]:
@@ -87,7 +74,7 @@ def read_before_it_is_applied() -> AbstractContextManager[None]:
         await answer
         return int(self._applied.index)
 
-    return _replaced(Driver, "read_barrier", impatient)
+    return replaced(Driver, "read_barrier", impatient)
 
 
 def snapshot_without_resetting_the_log() -> AbstractContextManager[None]:
@@ -97,7 +84,7 @@ def snapshot_without_resetting_the_log() -> AbstractContextManager[None]:
         del place, hard_state
         return SaveIdentity(encode_identity(structs.replace(identity, installing=(0, 0))))
 
-    return _replaced(installing, "_reset", not_reset)
+    return replaced(installing, "_reset", not_reset)
 
 
 def removed_node_goes_on() -> AbstractContextManager[None]:
@@ -106,12 +93,12 @@ def removed_node_goes_on() -> AbstractContextManager[None]:
     def forgetful(stored: bytes) -> Identity:
         return structs.replace(decode_identity(stored), is_removed=False)
 
-    return _replaced(node, "decode_identity", forgetful)
+    return replaced(node, "decode_identity", forgetful)
 
 
 def log_cut_before_the_state_is_durable() -> AbstractContextManager[None]:
     """The log is cut up to what is applied, flushed or not."""
-    return _replaced(Register, "durable_index", property(lambda self: self.applied[0]))
+    return replaced(Register, "durable_index", property(lambda self: self.applied[0]))
 
 
 def failed_sync_taken_for_success() -> AbstractContextManager[None]:
@@ -124,7 +111,7 @@ def failed_sync_taken_for_success() -> AbstractContextManager[None]:
             self._perform()
         self._process.post(self._tell)
 
-    return _replaced(SimulatedWriter, "_ended", blind)
+    return replaced(SimulatedWriter, "_ended", blind)
 
 
 def lost_answer_taken_for_a_refusal() -> AbstractContextManager[None]:
@@ -137,7 +124,7 @@ def lost_answer_taken_for_a_refusal() -> AbstractContextManager[None]:
         except Unreachable as error:
             raise NotLeader(str(error)) from error
 
-    return _replaced(Asks, "ask", sure)
+    return replaced(Asks, "ask", sure)
 
 
 MUTATIONS: Final[dict[str, Mutation]] = {

@@ -53,7 +53,7 @@ def fail_over(clusters: Sequence[Cluster], rounds: int, say: Callable[[str], Non
 
 def _kill_leader(cluster: Cluster) -> tuple[float, float]:
     leader, standby = cluster.leader, cluster.standbys[0]
-    time.sleep(STEADY_SECONDS)
+    time.sleep(STEADY_SECONDS)  # a measurement: the time itself is what is wanted
     _write_until_done(cluster, standby)
     leader.kill()
     gap = _write_until_done(cluster, standby)

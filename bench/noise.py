@@ -45,7 +45,7 @@ def demand_quiet() -> None:
         TooNoisy: others use it.
     """
     watch = Watch()
-    time.sleep(LOOK_SECONDS)
+    time.sleep(LOOK_SECONDS)  # what is looked at is what others do in this time
     share = watch.busy_share
     if share > BUSY_SHARE_MAX:
         raise TooNoisy(

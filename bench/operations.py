@@ -207,12 +207,12 @@ def _beside(beside: Beside, leader: NodeProcess, prepared: Prepared, seconds: in
     if beside is Beside.WRITES:
         way = Way(connections=64, seconds=seconds + 10)
         with load.running(leader.address, _write("beside"), way, token=prepared.tokens["root"]) as writers:
-            time.sleep(LEAD_SECONDS)
+            time.sleep(LEAD_SECONDS)  # nothing tells when it has come to its full rate
             yield
             writers.end()
     elif beside is Beside.SNAPSHOTS:
         with _snapshots(leader, prepared.tokens["root"]):
-            time.sleep(LEAD_SECONDS)
+            time.sleep(LEAD_SECONDS)  # nothing tells when it has come to its full rate
             yield
     else:
         yield

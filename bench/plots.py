@@ -43,7 +43,7 @@ def draw(folder: Path, operations: Sequence[dict[str, Any]], growth: Sequence[di
 
 
 def _ratios(file: Path, operations: Sequence[dict[str, Any]]) -> None:
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415  # only who draws needs it
 
     theirs = {each["name"]: each["rate"] for each in operations if each["program"] != "conclave"}
     bars = [
@@ -61,7 +61,7 @@ def _ratios(file: Path, operations: Sequence[dict[str, Any]]) -> None:
 
 
 def _lines(file: Path, dimension: str, points: Sequence[dict[str, Any]]) -> None:
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415  # only who draws needs it
 
     names = list(points[0]["figures"])
     columns = min(3, len(names))

@@ -24,10 +24,11 @@ from typing import Final
 
 from msgspec import Struct, field
 
-from tests.processes.faults import SickDisk, SmallDisk, WallClock, Wires, both_ways, rot, wipe
+from tests.processes.faults import SickDisk, SmallDisk, WallClock, rot, wipe
 from tests.processes.history import judge
 from tests.processes.load import MOUNT, Load, places_of, read_everything
 from tests.processes.nodes import Cluster, Node, wait_until
+from tests.processes.wires import Wires, both_ways
 from tests.simulator.linearizability import Kind
 
 NAMES: Final = ("a", "b", "c")
@@ -576,7 +577,7 @@ def running(
             for name in NAMES
         ]
         if wires is not None:
-            wires.nodes = cluster.nodes
+            wires.connect(cluster.nodes)
         stack.callback(cluster.stop)
         cluster.start()
         body = {"max_versions": VERSIONS_MAX}

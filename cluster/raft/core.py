@@ -52,7 +52,7 @@ from conclave.cluster.raft.storage import LogStorage
 from conclave.cluster.raft.tracker import Configuration, Tracker
 
 HASTY_CAMPAIGNS = 3
-"""How many campaigns a node that knows that its leader is gone begins, or repeats, after L to 2L instead of T to 2T."""
+"""How many campaigns a node whose leader is gone, or silent for T, begins or repeats after L to 2L instead of T to 2T."""
 
 _VOTES = (MessageKind.VOTE, MessageKind.PRE_VOTE)
 _FROM_LEADER = (MessageKind.APPEND, MessageKind.HEARTBEAT, MessageKind.SNAPSHOT)
@@ -461,6 +461,8 @@ class Raft:
         """Ask for pre-votes; term and vote stay as they are."""
         assert self.role is not Role.LEADER, "a leader does not campaign"
         self.tracker.votes.clear()
+        if self.leader != NO_NODE:
+            self._hasty_campaigns = HASTY_CAMPAIGNS  # T has passed without its word: if votes are split now, T need not again
         self._hasty_campaigns = max(0, self._hasty_campaigns - 1)
         if self.role is Role.PRE_CANDIDATE and self.randomized_election_ticks < self.config.election_ticks:
             self.draw_election_timeout()  # nobody has answered: this node's turn was for the first attempt

@@ -113,6 +113,18 @@ def test_those_who_lost_their_leader_and_split_their_votes_try_again_soon(trio: 
     assert trio.role(2) is Role.LEADER
 
 
+def test_those_whose_leader_fell_silent_and_who_split_their_votes_try_again_soon(trio: Cluster) -> None:
+    # Nothing told them that it is gone but that T has passed, for both in the same moment.
+    trio.tick(2 * ELECTION_TICKS - 1, 2, 3)
+    trio.settle_without(1)
+    assert (trio.role(2), trio.role(3)) == (Role.CANDIDATE, Role.CANDIDATE)
+
+    trio.tick(2 * LEASE_TICKS, 2)
+    trio.settle_without(1)
+
+    assert trio.role(2) is Role.LEADER
+
+
 def test_haste_ends_after_a_few_campaigns(trio: Cluster) -> None:
     def ticks_until_it_campaigns() -> int:
         for ticks in range(1, 2 * ELECTION_TICKS + 1):

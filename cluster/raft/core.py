@@ -461,8 +461,8 @@ class Raft:
         """Ask for pre-votes; term and vote stay as they are."""
         assert self.role is not Role.LEADER, "a leader does not campaign"
         self.tracker.votes.clear()
-        if self.leader != NO_NODE:
-            self._hasty_campaigns = HASTY_CAMPAIGNS  # T has passed without its word: if votes are split now, T need not again
+        if self.leader != NO_NODE:  # T has passed without its word; if votes are split now, it need not pass again
+            self._hasty_campaigns = HASTY_CAMPAIGNS
         self._hasty_campaigns = max(0, self._hasty_campaigns - 1)
         if self.role is Role.PRE_CANDIDATE and self.randomized_election_ticks < self.config.election_ticks:
             self.draw_election_timeout()  # nobody has answered: this node's turn was for the first attempt

@@ -10,7 +10,7 @@ STEADY_MINUTES ?= 30
 BURNERS ?= 6
 GROWTH ?= secrets=1000,10000,100000,1000000 connections=1,4,16,64,256,1024 nodes=1,3,5 values=100,1000,10000,65536 leases=100,10000,100000
 
-.PHONY: install demo demo-stop test check docs simulate chaos kills failover steady replay test-compose bench bench-peer bench-growth bench-check stress clean
+.PHONY: install demo demo-stop test check docs simulate chaos kills failover steady replay test-compose bench bench-peer bench-growth bench-floors bench-check stress clean
 
 install: $(VENV)/.installed
 
@@ -64,6 +64,10 @@ bench-peer: install
 
 bench-growth: install
 	scripts/bench --name growth --growth $(GROWTH)
+	$(BIN)/python -m bench.pages
+
+bench-floors: install
+	scripts/bench --floors
 	$(BIN)/python -m bench.pages
 
 bench-check: install

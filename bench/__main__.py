@@ -5,6 +5,7 @@ python -m bench --peer                  operations and events in turns with a re
 python -m bench --layers barrier,log    some layers, no operations
 python -m bench --operations read       operations whose name contains a word
 python -m bench --flame 'kv-v2 read'    a flame graph of the leader during an operation (py-spy)
+python -m bench --floors                where a request's time goes: less and less of a server under the same load
 python -m bench --stress                what much data does, held to bounds: fails if one is missed
 python -m bench --growth secrets=1000,100000 connections=1,1024 nodes=1,3,5 values=100,65536 leases=100,10000
 """
@@ -20,6 +21,7 @@ from typing import Any
 from bench import noise, report
 from bench.events import Happening, fail_over, restart_elsewhere
 from bench.flame import record
+from bench.floors import floors
 from bench.growth import DIMENSIONS, Plan, Point, grow
 from bench.layers import LAYERS, Figure
 from bench.nodes import CONCLAVE, OPENBAO, Cluster, Program
@@ -50,13 +52,13 @@ def _measure(arguments: argparse.Namespace) -> int:
     if arguments.stress is not None:
         return _measure_stress(arguments, machine)
     watch = noise.Watch()
+    if arguments.floors:
+        return _measure_floors(arguments, machine, watch)
     layers = [] if arguments.growth else _measure_layers(arguments.layers)
     wants_operations = arguments.operations or not (arguments.layers or arguments.growth)
     idle, operations, events = _measure_operations(arguments) if wants_operations else ([], [], [])
     growth = _measure_growth(arguments) if arguments.growth else []
-    machine["stolen_share"] = round(watch.stolen_share, 3)
-    if machine["stolen_share"] > noise.STOLEN_SHARE_MAX and not arguments.noisy:
-        _say(f"{machine['stolen_share']:.0%} of the time went to other machines: nothing is written down")
+    if not _was_quiet(arguments, machine, watch):
         return 1
     for text in (layers and report.layer_table(layers), operations and report.operation_table(operations)):
         if text:
@@ -65,6 +67,25 @@ def _measure(arguments: argparse.Namespace) -> int:
     file = report.save(name, machine, layers=layers, operations=operations, idle=idle, events=events, growth=growth)
     print(f"written to {file}")
     return 0
+
+
+def _measure_floors(arguments: argparse.Namespace, machine: dict[str, Any], watch: noise.Watch) -> int:
+    found = floors(arguments.base_port, rounds=arguments.rounds, seconds=arguments.seconds, report=_say)
+    if not _was_quiet(arguments, machine, watch):
+        return 1
+    print(report.floor_table(found), end="\n\n")
+    print(f"written to {report.save(arguments.name or 'floors', machine, floors=found)}")
+    return 0
+
+
+def _was_quiet(arguments: argparse.Namespace, machine: dict[str, Any], watch: noise.Watch) -> bool:
+    """Note how much of the time went to other machines; False if too much, so that nothing is to be written down."""
+    stolen_share = watch.stolen_share
+    machine["stolen_share"] = round(stolen_share, 3)
+    if stolen_share <= noise.STOLEN_SHARE_MAX or arguments.noisy:
+        return True
+    _say(f"{stolen_share:.0%} of the time went to other machines: nothing is written down")
+    return False
 
 
 def _arguments() -> argparse.Namespace:
@@ -83,6 +104,7 @@ def _arguments() -> argparse.Namespace:
         help=f"only: what size does, in some of {', '.join(DIMENSIONS)}",
     )
     parser.add_argument("--flame", default="", metavar="OPERATION", help="only: a flame graph of the leader meanwhile")
+    parser.add_argument("--floors", action="store_true", help="only: where a request's time goes")
     parser.add_argument("--noisy", action="store_true", help="measure although other programs use the machine")
     parser.add_argument(
         "--base-port", type=int, default=BASE_PORT, help=f"the first of 200 loopback ports ({BASE_PORT})"

@@ -258,7 +258,7 @@ def http() -> Iterator[Figure]:
     """A request's bytes in, an answer's bytes out, with nothing but an echo behind."""
     read = _request_bytes("GET", "secret/data/bench")
     write = _request_bytes("PUT", "secret/data/bench", b'{"data":{"password":"%b"}}' % (b"x" * 100))
-    with _connection(_Echo()) as protocol:
+    with _connection(Echo()) as protocol:
         yield _measure("http", "parse a read, answer 100 B", lambda: protocol.data_received(read))
         yield _measure("http", "parse a write of 100 B, answer", lambda: protocol.data_received(write))
 
@@ -287,12 +287,13 @@ def vault() -> Iterator[Figure]:
     loop.close()
 
 
-class _Echo:
+class Echo:
     """Answers everything at once."""
 
     _data: Final = {"password": "x" * 100}
 
     def handle(self, request: Request, done: Callable[[Outcome], None], /) -> None:
+        """Answer a request."""
         del request
         done(Response(self._data))
 

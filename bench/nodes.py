@@ -82,6 +82,16 @@ class Usage(Struct, frozen=True):
     resident_bytes: int
 
 
+def usage_of(pid: int) -> Usage:
+    """Return what a process has used so far."""
+    proc = Path(f"/proc/{pid}")
+    fields = proc.joinpath("stat").read_text().rpartition(")")[2].split()
+    ticks = int(fields[11]) + int(fields[12])
+    io = dict(line.split(": ") for line in proc.joinpath("io").read_text().splitlines())
+    pages = int(proc.joinpath("statm").read_text().split()[1])
+    return Usage(ticks / os.sysconf("SC_CLK_TCK"), int(io["write_bytes"]), pages * os.sysconf("SC_PAGE_SIZE"))
+
+
 class Answer(Struct, frozen=True):
     """What a node answered."""
 
@@ -208,12 +218,7 @@ class NodeProcess:
     def usage(self) -> Usage:
         """Return what the process has used so far."""
         assert self.process is not None, "start() comes first"
-        proc = Path(f"/proc/{self.process.pid}")
-        fields = proc.joinpath("stat").read_text().rpartition(")")[2].split()
-        ticks = int(fields[11]) + int(fields[12])
-        io = dict(line.split(": ") for line in proc.joinpath("io").read_text().splitlines())
-        pages = int(proc.joinpath("statm").read_text().split()[1])
-        return Usage(ticks / os.sysconf("SC_CLK_TCK"), int(io["write_bytes"]), pages * os.sysconf("SC_PAGE_SIZE"))
+        return usage_of(self.process.pid)
 
 
 def _make_certificate(folder: Path) -> None:

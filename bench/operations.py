@@ -117,7 +117,8 @@ class Measured(Struct, frozen=True):
     p99_ms: float
     p999_ms: float
     cpu_microseconds: float | None  # of all nodes together, a request; None beside something else
-    written_bytes: float | None  # likewise
+    asked_cpu_microseconds: float | None  # of the node that is asked alone, likewise
+    written_bytes: float | None  # of all nodes together, likewise
 
 
 class Idle(Struct, frozen=True):
@@ -170,6 +171,7 @@ def measure(
 class _Round(Struct, frozen=True):
     load: Load
     cpu_microseconds: float
+    asked_cpu_microseconds: float
     written_bytes: float
 
 
@@ -182,12 +184,13 @@ def _play(operation: Operation, cluster: Cluster, prepared: Prepared, seconds: i
     if warms_up:
         load.run(node.address, targets, msgspec.structs.replace(way, seconds=WARM_UP_SECONDS), token=token)
     with _beside(operation.beside, leader, prepared, seconds):
-        before = cluster.usage()
+        before, asked_before = cluster.usage(), node.usage()
         figures = load.run(node.address, targets, way, token=token)
-        after = cluster.usage()
+        after, asked_after = cluster.usage(), node.usage()
     return _Round(
         figures,
         (after.cpu_seconds - before.cpu_seconds) / figures.requests * 1e6,
+        (asked_after.cpu_seconds - asked_before.cpu_seconds) / figures.requests * 1e6,
         (after.written_bytes - before.written_bytes) / figures.requests,
     )
 
@@ -255,5 +258,6 @@ def _summed_up(operation: Operation, program: str, played: Sequence[_Round]) -> 
         p99_ms=statistics.median(each.load.p99_ms for each in played),
         p999_ms=statistics.median(each.load.p999_ms for each in played),
         cpu_microseconds=statistics.median(each.cpu_microseconds for each in played) if is_alone else None,
+        asked_cpu_microseconds=statistics.median(each.asked_cpu_microseconds for each in played) if is_alone else None,
         written_bytes=statistics.median(each.written_bytes for each in played) if is_alone else None,
     )

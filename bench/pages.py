@@ -1,7 +1,7 @@
 """`python -m bench.pages`: write docs/performance.md, and the plots on it, from the last results that were committed.
 
-The page says nothing that is not in `results/peer.json` (and `growth.json`, `stress.json`): it cannot promise what nobody
-measured.
+The page says nothing that is not in `results/peer.json` (and `growth.json`, `floors.json`, `stress.json`): it cannot promise
+what nobody measured.
 """
 
 import json
@@ -9,12 +9,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from bench.goals import FIGURES, RATE, Judged, judge
 from bench.plots import RATIOS, by_dimension, draw, plot_name
 from bench.report import PAGE_BYTES, RESULTS
 
 PAGE: Final = Path(__file__).parent.parent / "docs" / "performance.md"
 GROWTH: Final = RESULTS / "growth.json"
 STRESS: Final = RESULTS / "stress.json"
+FLOORS: Final = RESULTS / "floors.json"
 _HEAD: Final = """\
 # Performance
 
@@ -23,6 +25,7 @@ Written by `python -m bench.pages` from what lies in `bench/results/`; not edite
 
     make bench-peer
     make bench-growth
+    make bench-floors
 
 Three nodes of each program ran on **one** machine, together with the load generator, and took turns. Read the ratios: with a
 machine for each node both would be faster. Nothing was switched off for it: every write is on the disks of two nodes before
@@ -30,13 +33,21 @@ it is answered, reads are linearizable on every node (OpenBao's standbys forward
 """
 
 
-def page(results: dict[str, Any], growth: dict[str, Any] | None, stress: dict[str, Any] | None = None) -> str:
+def page(
+    results: dict[str, Any],
+    growth: dict[str, Any] | None,
+    stress: dict[str, Any] | None = None,
+    floors: dict[str, Any] | None = None,
+) -> str:
     """Return the whole page."""
     parts = [_HEAD, _machine(results["machine"])]
     ours = {each["name"]: each for each in results["operations"] if each["program"] == "conclave"}
     peers = {each["name"]: each for each in results["operations"] if each["program"] != "conclave"}
     if peers:
-        parts += [_operations(ours, peers), _costs(ours, peers)]
+        judged = list(judge(ours, peers))
+        parts += [_goals(judged), _operations(ours, peers), _costs(ours, peers)]
+        if floors is not None:
+            parts.append(_floors(floors, judged))
     if results.get("events"):
         parts.append(_events(results["events"]))
     if results.get("idle"):
@@ -55,6 +66,55 @@ def _machine(machine: dict[str, Any]) -> str:
         f"{machine['python']}, Conclave {machine['conclave']}, {machine['openbao'] or 'no peer'}; load average before "
         f"it began: {machine['load_before']:.1f}.\n"
     )
+
+
+def _goals(judged: Sequence[Judged]) -> str:
+    rows = [
+        (
+            each.goal.operation,
+            FIGURES[each.goal.figure],
+            f"{each.goal.factor:g} times",
+            f"{each.factor:.1f} times",
+            "yes" if each.is_met else "**no**",
+        )
+        for each in judged
+    ]
+    heads = ("operation", "figure", "wanted: better by", "measured", "met")
+    return "## What was wanted\n\n" + _table(heads, rows)
+
+
+def _floors(floors: dict[str, Any], judged: Sequence[Judged]) -> str:
+    found = floors["floors"]
+    rows = [
+        (
+            f"{each['operation']}: {each['what']}",
+            f"{each['rate']:,.0f}",
+            f"{each['asked_cpu_microseconds']:,.0f}",
+            f"{each['other_cpu_microseconds']:,.0f}",
+        )
+        for each in found
+    ]
+    heads = ("what a request meets", "requests/s", "CPU µs of the node asked", "of the others")
+    return (
+        "## Where a request's time goes\n\nThe same load on less and less of a server. A node's event loop is one thread, so "
+        "the node that is asked has\n1,000,000 µs a second; and all nodes and the load generator share the cores.\n\n"
+        f"{_machine(floors['machine'])}\n{_table(heads, rows)}\n{_budgets(found, judged)}"
+    )
+
+
+def _budgets(floors: Sequence[dict[str, Any]], judged: Sequence[Judged]) -> str:
+    """Say what a request might cost if the rates that were missed were to be reached."""
+    of = {(each["operation"], each["what"]): each["asked_cpu_microseconds"] for each in floors}
+    rows = []
+    for each in judged:
+        alone, whole = (of.get((each.goal.operation, what)) for what in ("one node", "three nodes"))
+        if each.goal.figure == RATE and not each.is_met and alone and whole:
+            wanted = each.goal.factor * each.theirs
+            rows.append((each.goal.operation, f"{wanted:,.0f}", f"{1e6 / wanted:.0f}", f"{alone:.0f}", f"{whole:.0f}"))
+    if not rows:
+        return ""
+    heads = ("missed", "wanted requests/s", "so at most, µs", "one node takes, µs", "of three, µs")
+    return "What is missed, as what a request may take of the event loop of the node asked:\n\n" + _table(heads, rows)
 
 
 def _operations(ours: dict[str, Any], peers: dict[str, Any]) -> str:
@@ -161,7 +221,7 @@ def main() -> None:
 
 def written() -> str:
     """Return the page that the committed results make."""
-    return page(json.loads((RESULTS / "peer.json").read_text()), _read(GROWTH), _read(STRESS))
+    return page(json.loads((RESULTS / "peer.json").read_text()), _read(GROWTH), _read(STRESS), _read(FLOORS))
 
 
 def _read(file: Path) -> dict[str, Any] | None:

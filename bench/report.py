@@ -13,6 +13,7 @@ import msgspec
 
 import conclave
 from bench.events import Happening
+from bench.floors import Floor
 from bench.growth import Point
 from bench.layers import Figure
 from bench.nodes import OPENBAO
@@ -60,6 +61,7 @@ def save(
     events: Sequence[Happening] = (),
     growth: Sequence[Point] = (),
     stress: Sequence[Check] = (),
+    floors: Sequence[Floor] = (),
 ) -> Path:
     """Write the results as JSON and return the file."""
     RESULTS.mkdir(exist_ok=True)
@@ -72,6 +74,7 @@ def save(
         "events": msgspec.to_builtins(list(events)),
         "growth": msgspec.to_builtins(list(growth)),
         "stress": msgspec.to_builtins(list(stress)),
+        "floors": msgspec.to_builtins(list(floors)),
     }
     file.write_text(json.dumps(document, indent=2) + "\n")
     return file
@@ -92,6 +95,20 @@ def layer_table(figures: Sequence[Figure]) -> str:
         for figure in figures
     ]
     return table(("layer", "operation", "µs", "spread"), rows)
+
+
+def floor_table(floors: Sequence[Floor]) -> str:
+    """Return what requests cost on less and less of a server as a table."""
+    rows = [
+        (
+            f"{each.operation}: {each.what}",
+            f"{each.rate:,.0f}",
+            f"{each.asked_cpu_microseconds:,.0f}",
+            f"{each.other_cpu_microseconds:,.0f}",
+        )
+        for each in floors
+    ]
+    return table(("operation", "req/s", "CPU µs, asked node", "CPU µs, other nodes"), rows)
 
 
 def stress_table(checks: Sequence[Check]) -> str:

@@ -94,5 +94,33 @@ def test_a_figure_of_much_data_stands_beside_its_bound() -> None:
     assert "| snapshot | size | 1,093 MB |  |  |" in text
 
 
+def test_a_goal_that_is_missed_is_told_as_what_a_request_may_take() -> None:
+    created = [each | {"name": "token create"} for each in OPERATIONS]
+    cost = {"operation": "token create", "rate": 8000.0, "other_cpu_microseconds": 50.0}
+    floors = [
+        cost | {"what": "one node", "asked_cpu_microseconds": 110.0},
+        cost | {"what": "three nodes", "asked_cpu_microseconds": 121.0},
+    ]
+    results = {"machine": MACHINE, "operations": created, "layers": []}
+
+    text = page(results, None, None, {"machine": MACHINE, "floors": floors})
+
+    assert "| token create | requests/s | 10 times | 8.0 times | **no** |" in text
+    assert "| token create | 10,000 | 100 | 110 | 121 |" in text
+
+
+def test_a_goal_that_is_met_has_no_budget() -> None:
+    fast = [operation("conclave", 11_000, 100), operation("openbao", 1000, 900)]
+    created = [each | {"name": "token create"} for each in fast]
+    floor = {"operation": "token create", "what": "one node", "rate": 1.0}
+    floors = [floor | {"asked_cpu_microseconds": 110.0, "other_cpu_microseconds": 0.0}]
+    results = {"machine": MACHINE, "operations": created, "layers": []}
+
+    text = page(results, None, None, {"machine": MACHINE, "floors": floors})
+
+    assert "| token create | requests/s | 10 times | 11.0 times | yes |" in text
+    assert "wanted requests/s" not in text
+
+
 def test_the_page_in_the_repository_is_the_one_of_its_results() -> None:
     assert PAGE.read_text() == written()

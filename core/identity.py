@@ -143,7 +143,7 @@ class Identities:
 
     def entity(self, entity_id: str) -> Entity | None:
         """Return an entity by its id."""
-        return self._storage.get(f"entity/{entity_id}", Entity) if _is_id(entity_id) else None
+        return self._storage.recall(f"entity/{entity_id}", Entity) if _is_id(entity_id) else None
 
     def entity_named(self, name: str) -> Entity | None:
         """Return an entity by its name."""
@@ -200,7 +200,7 @@ class Identities:
 
     def alias(self, alias_id: str) -> Alias | None:
         """Return an alias by its id."""
-        return self._storage.get(f"alias/{alias_id}", Alias) if _is_id(alias_id) else None
+        return self._storage.recall(f"alias/{alias_id}", Alias) if _is_id(alias_id) else None
 
     def alias_named(self, mount_accessor: str, name: str) -> Alias | None:
         """Return the alias of a name at the auth mount with this accessor."""

@@ -302,7 +302,7 @@ class PolicyStore:
         name = _clean(name)
         if name == ROOT:
             return StoredPolicy(ROOT, "", 0, 0)
-        return self._storage.get(_record_name(name), StoredPolicy) if name else None
+        return self._storage.recall(_record_name(name), StoredPolicy) if name else None
 
     def exists(self, name: str) -> bool:
         """Whether there is such a policy."""

@@ -197,7 +197,7 @@ class Tokens:
             return None
         if text.startswith(BATCH_PREFIX):
             return self._open_batch(text)
-        return storage.get(name_of(text), TokenRecord)
+        return storage.recall(name_of(text), TokenRecord)
 
     def lookup_accessor(self, storage: Storage, accessor: str, now_ns: int) -> TokenRecord | None:
         """Return the record of the good token with this accessor; None if there is none."""
@@ -372,7 +372,7 @@ def name_of(text: str) -> str:
 
 def is_good(storage: Storage, record: TokenRecord, now_ns: int) -> bool:
     """Whether a token can be used: neither expired, spent nor ended, and its ancestors likewise."""
-    ended = storage.get(ENDED_PREFIXES, EndedPrefixes)
+    ended = storage.recall(ENDED_PREFIXES, EndedPrefixes)
     for _ in range(ANCESTORS_MAX):
         if record.num_uses < 0 or record.is_released or 0 < record.expires_ns <= now_ns:
             return False
@@ -380,7 +380,7 @@ def is_good(storage: Storage, record: TokenRecord, now_ns: int) -> bool:
             return False
         if not record.parent:
             return True
-        parent = storage.get(record.parent, TokenRecord)
+        parent = storage.recall(record.parent, TokenRecord)
         if parent is None:
             return False
         if parent.is_released:
@@ -404,7 +404,7 @@ def _check_chain(storage: Storage, record: TokenRecord) -> None:
     length = 1
     parent = record.parent
     while parent:
-        above = storage.get(parent, TokenRecord)
+        above = storage.recall(parent, TokenRecord)
         parent = above.parent if above is not None else ""
         length += 1
     if length >= ANCESTORS_MAX:

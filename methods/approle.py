@@ -370,7 +370,7 @@ def _hash(text: str, key: str = "") -> str:
 
 
 def _find(ctx: Context, role_name: str) -> Role | None:
-    return ctx.storage.get(_place(role_name), Role)
+    return ctx.storage.recall(_place(role_name), Role)
 
 
 def _known(ctx: Context, role_name: str) -> Role:

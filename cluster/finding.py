@@ -28,6 +28,7 @@ from conclave.cluster.surroundings import Surroundings
 
 CHALLENGE_SECONDS_MAX: Final = 60.0
 _NUMBER_BYTES: Final = 8
+_SEAL_BYTES: Final = 32
 _DRAW_BYTES: Final = 32
 
 
@@ -104,6 +105,8 @@ class Finding:
     def ask(self, challenge: bytes) -> tuple[bytes, bytes]:
         """See `replica.Finding`."""
         self._check_takes_part()
+        if len(challenge) != _NUMBER_BYTES + _SEAL_BYTES:
+            raise StatementRefused("what was asked for is no challenge")  # nothing else is ever signed
         draw = self._surroundings.random_bytes(_DRAW_BYTES)
         return self._sign(Side.ASKER, challenge, draw=draw), draw
 

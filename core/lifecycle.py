@@ -284,8 +284,9 @@ class Lifecycle:
     # -- unsealing --
 
     def reset_progress(self) -> None:
-        """Forget the shares given so far."""
+        """Forget the shares given so far, and a whole key that still waits for this node's state."""
         self._progress.reset()
+        self._stop_waiting()
 
     async def unseal(self, key: str) -> None:
         """Take one share, in hex or base64; with the last one that is needed, unseal this node.

@@ -217,9 +217,13 @@ def test_a_statement_over_an_old_challenge_is_refused() -> None:
         answerer.finding.answer(signed)
 
 
-@pytest.mark.parametrize(
-    "challenge", [b"", b"x" * 40, Party(3).finding.challenge()], ids=["none", "made up", "another's"]
-)
+@pytest.mark.parametrize("challenge", [b"", b"x" * 39, b"x" * 4096])
+def test_what_can_be_no_challenge_is_not_signed(challenge: bytes) -> None:
+    with pytest.raises(StatementRefused, match="no challenge"):
+        Party(1).finding.ask(challenge)
+
+
+@pytest.mark.parametrize("challenge", [b"x" * 40, Party(3).finding.challenge()], ids=["made up", "another's"])
 def test_a_statement_over_anything_but_its_own_challenge_is_refused(challenge: bytes) -> None:
     asker, answerer = Party(1), Party(2)
     signed, _ = asker.finding.ask(challenge)
@@ -266,11 +270,11 @@ def test_an_answer_to_another_question_is_refused() -> None:
 def test_what_an_asker_says_is_no_answer() -> None:
     """One that lets itself be asked could else have an asker sign its answer to a third."""
     asker, other = Party(1), Party(3)
-    _, draw = other.finding.ask(b"challenge")
-    signed, _ = asker.finding.ask(draw)
+    challenge = other.finding.challenge()
+    signed, _ = asker.finding.ask(challenge)
 
     with pytest.raises(StatementRefused, match="other side"):
-        other.finding.answered(signed, draw)
+        other.finding.answered(signed, challenge)
 
 
 def test_an_answer_that_guesses_nonsense_is_refused() -> None:

@@ -431,6 +431,31 @@ async def test_the_right_key_makes_a_member_that_opens_its_state_when_it_comes(
 
 
 @on_loop
+async def test_a_key_that_waits_for_the_state_is_forgotten_by_a_reset(
+    leader: FakeLeader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("conclave.core.lifecycle.JOINED_SECONDS_MAX", 0.0)
+    async with started_vault() as first:
+        assert first.made is not None
+        leader.unseal_key = first.made.shares[0]
+        fake = FakeVault("n2")
+        await fake.lifecycle.begin_join(TARGET)
+        await fake.lifecycle.unseal(first.made.shares_hex[0])
+
+        await fake.write("sys/unseal", {"reset": True}, token="")
+
+        await first.store.flush()
+        fake.overlay._state = first.overlay._state
+        fake.store.state_replaced()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert fake.vault.is_sealed
+        await fake.lifecycle.unseal(first.made.shares_hex[0])
+        assert not fake.vault.is_sealed
+        await fake.stop()
+
+
+@on_loop
 async def test_another_node_of_the_cluster_is_asked_if_the_first_is_down(leader: FakeLeader) -> None:
     fake = FakeVault("n2")
     down = JoinTarget("http://127.0.0.1:1")

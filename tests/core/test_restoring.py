@@ -18,7 +18,7 @@ from conclave.core.outcomes import Outcome
 from conclave.core.store import Settlement
 from conclave.storage.memory import MemoryLog, MemoryState
 from conclave.storage.writeset import Stage, WriteSet
-from tests.core.test_snapshots import FORCE, PATH, pieces_of
+from tests.core.snapshot_files import FORCE, PATH, pieces_of
 from tests.core.test_three_vaults import Member, Trio, asking, come_true, trio
 from tests.fakes import on_loop, request_for
 

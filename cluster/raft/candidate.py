@@ -103,8 +103,8 @@ def _count(raft: Raft, message: Message) -> None:
     if raft.role is Role.CANDIDATE:
         if message.source == raft.id:
             raft.election_elapsed = 0  # only now the others are asked, and their disks have T as this one had
-        if message.reject:
-            raft.vote_refused()
+        if raft.tracker.is_split():
+            raft.votes_split()
     result = raft.tracker.vote_result()
     if result is VoteResult.LOST:
         raft.become_follower(raft.term, NO_NODE)

@@ -522,8 +522,8 @@ class Raft:
         shortest = self._lease_ticks if self._hasty_campaigns else self.config.election_ticks
         self.randomized_election_ticks = shortest + self._random.randrange(shortest)
 
-    def vote_refused(self) -> None:
-        """Take in that a vote was refused: votes may be split, and whoever knows why there is an election retries soon."""
+    def votes_split(self) -> None:
+        """Take in that votes are split: whoever knows why there is an election tries again soon."""
         if self._hasty_campaigns:
             self.draw_election_timeout()
 

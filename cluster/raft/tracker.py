@@ -116,6 +116,13 @@ class Tracker:
         """Note a vote; only the first answer of each voter counts."""
         self.votes.setdefault(voter, granted)
 
+    def is_split(self) -> bool:
+        """Whether a vote was refused, and at most one voter owes an answer: it may be the leader that is gone.
+
+        More than one may well be voters whose disks are slow, and who make a winner yet.
+        """
+        return False in self.votes.values() and sum(voter not in self.votes for voter in self.voters) <= 1
+
     def vote_result(self) -> VoteResult:
         """Return how the election stands."""
         return quorum.joint_vote_result(self._incoming, self._outgoing, self.votes)

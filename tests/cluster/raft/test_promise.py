@@ -115,7 +115,7 @@ def test_those_who_lost_their_leader_and_split_their_votes_try_again_soon(trio: 
 
 def test_those_whose_leader_fell_silent_and_who_split_their_votes_try_again_soon(trio: Cluster) -> None:
     # Nothing told them that it is gone but that T has passed, for both in the same moment.
-    trio.tick(2 * ELECTION_TICKS - 1, 2, 3)
+    trio.tick(ELECTION_TICKS, 2, 3)
     trio.settle_without(1)
     assert (trio.role(2), trio.role(3)) == (Role.CANDIDATE, Role.CANDIDATE)
 
@@ -123,6 +123,32 @@ def test_those_whose_leader_fell_silent_and_who_split_their_votes_try_again_soon
     trio.settle_without(1)
 
     assert trio.role(2) is Role.LEADER
+
+
+def test_one_refusal_is_no_reason_for_haste_while_others_may_be_writing_their_votes() -> None:
+    group = Cluster(5, lease_ticks=LEASE_TICKS)
+    group.elect(1)
+    group.tick(2, 1)
+    group.settle()
+    # The leader falls silent. 2 and 3 campaign at once; 4 and 5 vote for 2, on disks that take nearly T.
+    group.tick(ELECTION_TICKS, 2, 3)
+    group.tick(LEASE_TICKS, 4, 5)
+    group.settle(lambda message: 1 in (message.to, message.source) or message.kind is MessageKind.VOTE)
+    assert (group.role(2), group.role(3)) == (Role.CANDIDATE, Role.CANDIDATE)
+    for slow in (4, 5):
+        group.members[slow].disk_is_stuck = True
+    term, log = group[2].term, group[2].log
+    for voter in (3, 4, 5):
+        group.deliver(Message(MessageKind.VOTE, voter, 2, term, log_term=log.last_term(), index=log.last_index()))
+    group.deliver(*group.take(MessageKind.VOTE_RESPONSE, to=2, source=3))
+
+    group.tick(ELECTION_TICKS - 1, 2)
+    for slow in (4, 5):
+        group.members[slow].disk_is_stuck = False
+        group.members[slow].write()
+    group.deliver(*group.take(MessageKind.VOTE_RESPONSE, to=2))
+
+    assert (group.role(2), group[2].term) == (Role.LEADER, term)
 
 
 def test_haste_ends_after_a_few_campaigns(trio: Cluster) -> None:

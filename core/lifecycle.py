@@ -183,7 +183,7 @@ class Lifecycle:
     def cluster_info(self) -> ClusterInfo | None:
         """Return what the cluster is called; None while this node is sealed."""
         services = self._reading()
-        return None if services is None else services.area(AREA_CLUSTER).get(_INFO, ClusterInfo)
+        return None if services is None else services.area(AREA_CLUSTER).recall(_INFO, ClusterInfo)
 
     def seal_status(self) -> dict[str, Any]:
         """Return `sys/seal-status`, in Vault's order of keys."""

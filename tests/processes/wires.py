@@ -25,7 +25,6 @@ from msgspec import Struct
 from tests.processes.nodes import Node
 
 CHUNK_BYTES: Final = 64 * 1024
-END_SECONDS_MAX: Final = 10
 
 Way = tuple[str, str]
 """From one node to another, by name."""

@@ -8,16 +8,11 @@ It serves on a loopback port until it is told to end. Another process loads it, 
 
 import argparse
 import asyncio
-from collections.abc import Callable
 from typing import Final, cast
 
 import uvloop
-from uvicorn.config import Config
 
-from bench.layers import Echo
-from conclave.api.app import new_app
-from conclave.api.protocol import FastLaneProtocol, Shared
-from conclave.core.metrics import Metrics
+from bench.layers import Echo, protocols
 
 _BODY: Final = b'{"data":{"data":{"password":"' + b"x" * 100 + b'","username":"bench"}}}\n'
 _ANSWER: Final = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
@@ -35,15 +30,8 @@ class _Answering(asyncio.Protocol):
         self._transport.write(_ANSWER)
 
 
-def _http() -> Callable[[], asyncio.Protocol]:
-    shared = Shared(Echo(), Metrics())
-    shared.set_date(b"Thu, 01 Jan 1970 00:00:00 GMT")
-    config = Config(new_app(shared), lifespan="off", log_config=None)
-    return lambda: FastLaneProtocol(config, shared)
-
-
 async def _serve(kind: str, port: int) -> None:
-    make = _Answering if kind == "answer" else _http()
+    make = _Answering if kind == "answer" else protocols(Echo())
     server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", port)
     await server.serve_forever()
 

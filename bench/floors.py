@@ -15,7 +15,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -24,7 +23,7 @@ from msgspec import Struct
 
 from bench import load
 from bench.load import Target, Way
-from bench.nodes import CONCLAVE, Cluster, usage_of
+from bench.nodes import CONCLAVE, Cluster, usage_of, wait_until
 from bench.operations import OPERATIONS, measure
 from bench.preparing import Setting, prepare
 
@@ -76,12 +75,14 @@ def _bare(kind: str, port: int, rounds: int, seconds: int) -> Floor:
 @contextlib.contextmanager
 def _serving(kind: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen([sys.executable, "-m", "bench.floor_server", kind, str(port)]) as process:
+
+        def listens() -> bool:
+            if process.poll() is not None:
+                raise load.LoadFailed(f"the {kind} server has ended")
+            return _listens(port)
+
         try:
-            deadline = time.monotonic() + START_SECONDS_MAX
-            while not _listens(port):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise load.LoadFailed(f"the {kind} server does not listen")
-                time.sleep(0.05)
+            wait_until(f"the {kind} server to listen", listens, START_SECONDS_MAX)
             yield process
         finally:
             process.terminate()

@@ -9,7 +9,6 @@ from typing import Any, Final
 from msgspec import Struct
 
 RATE: Final = "rate"
-HIGHER_IS_BETTER: Final = frozenset({RATE})
 FIGURES: Final = {
     RATE: "requests/s",
     "cpu_microseconds": "CPU of all nodes a request",
@@ -57,7 +56,7 @@ class Judged(Struct, frozen=True):
     @property
     def factor(self) -> float:
         """How many times better ours is."""
-        return self.ours / self.theirs if self.goal.figure in HIGHER_IS_BETTER else self.theirs / self.ours
+        return self.ours / self.theirs if self.goal.figure == RATE else self.theirs / self.ours
 
     @property
     def is_met(self) -> bool:

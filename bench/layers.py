@@ -316,15 +316,20 @@ class _Wire(asyncio.Transport):
         """See `pause_reading`."""
 
 
+def protocols(handler: Handler) -> Callable[[], FastLaneProtocol]:
+    """Return what makes the protocol of each connection to a server with this handler behind it."""
+    shared = Shared(handler, Metrics())
+    shared.set_date(b"Thu, 01 Jan 1970 00:00:00 GMT")
+    config = Config(new_app(shared), lifespan="off", log_config=None)
+    return lambda: FastLaneProtocol(config, shared)
+
+
 @contextmanager
 def _connection(handler: Handler) -> Iterator[FastLaneProtocol]:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
-        shared = Shared(handler, Metrics())
-        config = Config(new_app(shared), lifespan="off", log_config=None)
-        shared.set_date(b"Thu, 01 Jan 1970 00:00:00 GMT")
-        protocol = FastLaneProtocol(config, shared)
+        protocol = protocols(handler)()
         protocol.connection_made(_Wire())
         yield protocol
     finally:

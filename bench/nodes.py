@@ -92,6 +92,19 @@ def usage_of(pid: int) -> Usage:
     return Usage(ticks / os.sysconf("SC_CLK_TCK"), int(io["write_bytes"]), pages * os.sysconf("SC_PAGE_SIZE"))
 
 
+def wait_until(what: str, holds: Callable[[], bool], seconds_max: float = START_SECONDS_MAX) -> None:
+    """Wait until a condition holds.
+
+    Raises:
+        NotReady: it does not in time.
+    """
+    deadline = time.monotonic() + seconds_max
+    while not holds():
+        if time.monotonic() > deadline:
+            raise NotReady(f"waited {seconds_max:.0f} s in vain for {what}")
+        time.sleep(POLL_SECONDS)
+
+
 class Answer(Struct, frozen=True):
     """What a node answered."""
 
@@ -394,13 +407,5 @@ class Cluster:
         )
 
     def wait(self, what: str, holds: Callable[[], bool], seconds_max: float = START_SECONDS_MAX) -> None:
-        """Wait until a condition holds.
-
-        Raises:
-            NotReady: it does not in time.
-        """
-        deadline = time.monotonic() + seconds_max
-        while not holds():
-            if time.monotonic() > deadline:
-                raise NotReady(f"waited {seconds_max:.0f} s in vain for {what}")
-            time.sleep(POLL_SECONDS)
+        """See `wait_until`."""
+        wait_until(what, holds, seconds_max)

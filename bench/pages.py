@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from bench.floors import SIZES
 from bench.goals import FIGURES, RATE, Judged, judge
 from bench.plots import RATIOS, by_dimension, draw, plot_name
 from bench.report import PAGE_BYTES, RESULTS
@@ -107,7 +108,7 @@ def _budgets(floors: Sequence[dict[str, Any]], judged: Sequence[Judged]) -> str:
     of = {(each["operation"], each["what"]): each["asked_cpu_microseconds"] for each in floors}
     rows = []
     for each in judged:
-        alone, whole = (of.get((each.goal.operation, what)) for what in ("one node", "three nodes"))
+        alone, whole = (of.get((each.goal.operation, what)) for what in SIZES.values())
         if each.goal.figure == RATE and not each.is_met and alone and whole:
             wanted = each.goal.factor * each.theirs
             rows.append((each.goal.operation, f"{wanted:,.0f}", f"{1e6 / wanted:.0f}", f"{alone:.0f}", f"{whole:.0f}"))

@@ -2,7 +2,8 @@
 
 import asyncio
 import base64
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -407,52 +408,59 @@ async def test_retry_goes_on_in_the_background(leader: FakeLeader, monkeypatch: 
     await fake.stop()
 
 
-@on_loop
-async def test_the_right_key_makes_a_member_that_opens_its_state_when_it_comes(
+@asynccontextmanager
+async def waiting_for_its_state(
     leader: FakeLeader, monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> AsyncIterator[tuple[FakeVault, FakeVault]]:
+    """Yield a vault, and a new member of it that has got the unseal key and lacks the state."""
     monkeypatch.setattr("conclave.core.lifecycle.JOINED_SECONDS_MAX", 0.0)
     async with started_vault() as first:
         assert first.made is not None
         leader.unseal_key = first.made.shares[0]
         fake = FakeVault("n2")
         await fake.lifecycle.begin_join(TARGET)
-
         await fake.lifecycle.unseal(first.made.shares_hex[0])
+        try:
+            yield first, fake
+        finally:
+            await fake.stop()
 
+
+async def bring_state(first: FakeVault, fake: FakeVault) -> None:
+    """Let the state of one vault arrive at another."""
+    await first.store.flush()
+    fake.overlay._state = first.overlay._state
+    fake.store.state_replaced()
+
+
+@on_loop
+async def test_the_right_key_makes_a_member_that_opens_its_state_when_it_comes(
+    leader: FakeLeader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with waiting_for_its_state(leader, monkeypatch) as (first, fake):
         assert len(leader.proofs) == 1
         assert fake.replica.standing is Standing.FOLLOWER
         assert fake.vault.is_sealed
-        await first.store.flush()
-        fake.overlay._state = first.overlay._state
-        fake.store.state_replaced()
+
+        await bring_state(first, fake)
+
         await until(lambda: not fake.vault.is_sealed)
-        await fake.stop()
 
 
 @on_loop
 async def test_a_key_that_waits_for_the_state_is_forgotten_by_a_reset(
     leader: FakeLeader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("conclave.core.lifecycle.JOINED_SECONDS_MAX", 0.0)
-    async with started_vault() as first:
-        assert first.made is not None
-        leader.unseal_key = first.made.shares[0]
-        fake = FakeVault("n2")
-        await fake.lifecycle.begin_join(TARGET)
-        await fake.lifecycle.unseal(first.made.shares_hex[0])
-
+    async with waiting_for_its_state(leader, monkeypatch) as (first, fake):
         await fake.write("sys/unseal", {"reset": True}, token="")
 
-        await first.store.flush()
-        fake.overlay._state = first.overlay._state
-        fake.store.state_replaced()
+        await bring_state(first, fake)
         for _ in range(100):
             await asyncio.sleep(0)
         was_sealed = fake.vault.is_sealed
+        assert first.made is not None
         await fake.lifecycle.unseal(first.made.shares_hex[0])
         assert (was_sealed, fake.vault.is_sealed) == (True, False)
-        await fake.stop()
 
 
 @on_loop

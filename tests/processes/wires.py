@@ -63,7 +63,7 @@ class Wires:
         assert self._process.returncode == 0, "the relays have failed"
 
     def connect(self, nodes: Iterable[Node]) -> None:
-        """Say where what comes for a node is to go. What came before has waited."""
+        """Say where what comes for a node is to go. Until then nobody can connect."""
         self._tell("connect", {node.name: (str(node.config), node.cluster_port) for node in nodes})
 
     def cut(self, *ways: Way) -> None:

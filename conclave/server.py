@@ -58,7 +58,7 @@ from conclave.engines import REGISTRY as ENGINES
 from conclave.methods import REGISTRY as METHODS
 from conclave.presentation import banner, sanitized, storage_name
 from conclave.recover import recover_stores, use_peers_file
-from conclave.runtime import CollectorWatch, settle_memory
+from conclave.runtime import CollectorWatch, settle_memory, share_interpreter
 from conclave.storage.environment import LMDB_FILE
 from conclave.storage.errors import StorageError
 from conclave.storage.file_log import FileLog
@@ -98,6 +98,7 @@ def main(options: Options) -> int:
     """Run a node until it is told to stop; return the exit code of its process."""
     try:
         loaded = _configuration(options)
+        share_interpreter()
         uvloop.run(run(loaded.config, warnings=loaded.warnings, options=options))
     except (ConfigError, StartFailed, DevFailed) as error:
         print(f"Error starting the server: {error}", file=sys.stderr)  # noqa: T201  (before there is a log)

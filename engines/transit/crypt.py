@@ -188,11 +188,14 @@ def _seal(ctx: Context, key: Key, plaintext: bytes, item: Item) -> dict[str, Any
         raise InvalidRequest(f"message encryption not supported for key type {key.type}")
     number = key.for_making(item.key_version, "encryption")
     if kind.is_symmetric:
-        secret = key.symmetric_key(number, batches.decoded(item.context))
+        context = batches.decoded(item.context)
         nonce = (
-            primitives.convergent_nonce(secret, plaintext) if key.is_convergent else ctx.random(primitives.NONCE_BYTES)
+            primitives.convergent_nonce(key.symmetric_key(number, context), plaintext)
+            if key.is_convergent
+            else ctx.random(primitives.NONCE_BYTES)
         )
-        sealed = primitives.encrypt_symmetric(kind, secret, nonce, plaintext, batches.decoded(item.associated_data))
+        cipher = key.cipher(number, context)
+        sealed = primitives.encrypt_symmetric(cipher, nonce, plaintext, batches.decoded(item.associated_data))
     else:
         sealed = primitives.encrypt_rsa(_rsa_key(key, number), plaintext)
     return {"ciphertext": keyset.join(number, sealed), "key_version": number}
@@ -209,8 +212,8 @@ def _decrypt(key: Key, item: Item) -> bytes:
         raise InvalidRequest("invalid ciphertext: could not decode base64") from None
     if not kind.is_symmetric:
         return primitives.decrypt_rsa(_rsa_key(key, number), sealed)
-    secret = key.symmetric_key(number, batches.decoded(item.context))
-    return primitives.decrypt_symmetric(kind, secret, sealed, batches.decoded(item.associated_data))
+    cipher = key.cipher(number, batches.decoded(item.context))
+    return primitives.decrypt_symmetric(cipher, sealed, batches.decoded(item.associated_data))
 
 
 def _rewrap(ctx: Context, key: Key, item: Item) -> dict[str, Any]:

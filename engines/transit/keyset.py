@@ -16,7 +16,7 @@ from conclave.core.durations import NANOSECONDS
 from conclave.core.errors import InvalidRequest
 from conclave.core.timestamps import rfc3339
 from conclave.engines.transit import primitives
-from conclave.engines.transit.primitives import KEY_TYPES, KeyType, PrivateKey
+from conclave.engines.transit.primitives import KEY_TYPES, Cipher, KeyType, PrivateKey
 
 HMAC_KEY_BYTES: Final = 32
 PREFIX: Final = "vault:v"
@@ -44,7 +44,7 @@ class KeyVersion(Struct, array_like=True, frozen=True, dict=True):
         return primitives.load_private(self.key)
 
 
-class Key(Struct, array_like=True, frozen=True):
+class Key(Struct, array_like=True, frozen=True, dict=True):
     """A key with all its versions. New fields come last, with defaults."""
 
     name: str
@@ -165,6 +165,24 @@ class Key(Struct, array_like=True, frozen=True):
 
     # -- the keys themselves --
 
+    def cipher(self, number: int, context: bytes) -> Cipher:
+        """Return what encrypts and decrypts with a version, derived for a context where the key is a derived one.
+
+        Raises:
+            InvalidRequest: a derived key needs a context.
+        """
+        if self.is_derived:
+            return primitives.cipher_of(self.kind, self.symmetric_key(number, context))
+        known = self._ciphers.get(number)
+        if known is None:
+            known = self._ciphers[number] = primitives.cipher_of(self.kind, self.versions[number].key)
+        return known
+
+    @cached_property
+    def _ciphers(self) -> dict[int, Cipher]:
+        """What has been made of versions that are not derived, by their numbers."""
+        return {}
+
     def symmetric_key(self, number: int, context: bytes) -> bytes:
         """Return the bytes to encrypt with, derived for a context where the key is a derived one.
 
@@ -242,7 +260,8 @@ def save(ctx: Context, key: Key) -> None:
     ctx.storage.put(f"key/{key.name}", key)
 
 
-def join(number: int, payload: bytes, alphabet: bytes | None = None) -> str:
+def join(number: int, payload: bytes, alphabet: str = "") -> str:
     """Return "vault:v2:payload"; the JWS alphabet goes without padding."""
-    text = base64.b64encode(payload, alphabet).decode()
-    return f"{PREFIX}{number}:{text.rstrip('=') if alphabet else text}"
+    if alphabet:
+        return f"{PREFIX}{number}:{base64.b64encode(payload, alphabet.encode()).decode().rstrip('=')}"
+    return f"{PREFIX}{number}:{base64.b64encode(payload).decode()}"

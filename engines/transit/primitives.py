@@ -5,10 +5,11 @@ A symmetric key is its own bytes; a private key is PKCS #8 in DER. Sources: NIST
 """
 
 import base64
+import binascii
 import hashlib
 import hmac
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeAlias
 
 from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -19,9 +20,12 @@ from msgspec import Struct
 
 from conclave.core.errors import InvalidRequest
 
+_ALPHANUMERIC: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+_ALPHABET: Final = "+/"
 NONCE_BYTES: Final = 12
 TAG_BYTES: Final = 16
 
+Cipher: TypeAlias = AESGCM | ChaCha20Poly1305
 PrivateKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 HASHES: Final[dict[str, hashes.HashAlgorithm]] = {
@@ -86,20 +90,21 @@ KEY_TYPES: Final = {
 # -- base64 as Go reads it --
 
 
-def decode_base64(text: str, alphabet: bytes | None = None) -> bytes:
-    """Return the bytes of standard base64, or of another alphabet's last two characters.
+def decode_base64(text: str, alphabet: str = _ALPHABET) -> bytes:
+    """Return the bytes of base64, with these two last characters of its alphabet.
 
     Raises:
         ValueError: in Go's words, where it goes wrong.
     """
-    characters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789" + (alphabet or b"+/").decode()
+    standard = text if alphabet == _ALPHABET else text.translate(str.maketrans(alphabet + _ALPHABET, _ALPHABET + "**"))
+    try:
+        return binascii.a2b_base64(standard, strict_mode=True)
+    except ValueError:
+        pass
     unpadded = text.rstrip("=")
-    wrong = len(unpadded) - len(unpadded.lstrip(characters))  # where the first one stands that is none of these
-    if wrong == len(unpadded):
-        try:
-            return base64.b64decode(text, alphabet, validate=True)
-        except ValueError:
-            wrong = len(text) // 4 * 4
+    wrong = len(unpadded) - len(unpadded.lstrip(_ALPHANUMERIC + alphabet))
+    if wrong == len(unpadded):  # no character is wrong, but their number
+        wrong = len(text) // 4 * 4
     raise ValueError(f"illegal base64 data at input byte {wrong}")
 
 
@@ -178,9 +183,9 @@ def derive_ed25519(kept: bytes, context: bytes) -> ed25519.Ed25519PrivateKey:
 # -- encryption --
 
 
-def encrypt_symmetric(kind: KeyType, key: bytes, nonce: bytes, plaintext: bytes, associated: bytes) -> bytes:
+def encrypt_symmetric(cipher: Cipher, nonce: bytes, plaintext: bytes, associated: bytes) -> bytes:
     """Return nonce (12) + ciphertext + tag (16)."""
-    return nonce + _aead(kind, key).encrypt(nonce, plaintext, associated or None)
+    return nonce + cipher.encrypt(nonce, plaintext, associated or None)
 
 
 def convergent_nonce(key: bytes, plaintext: bytes) -> bytes:
@@ -188,7 +193,7 @@ def convergent_nonce(key: bytes, plaintext: bytes) -> bytes:
     return hmac.digest(derive(key, b"conclave transit convergent nonce", 32), plaintext, "sha256")[:NONCE_BYTES]
 
 
-def decrypt_symmetric(kind: KeyType, key: bytes, ciphertext: bytes, associated: bytes) -> bytes:
+def decrypt_symmetric(cipher: Cipher, ciphertext: bytes, associated: bytes) -> bytes:
     """Return the plaintext of what `encrypt_symmetric` made.
 
     Raises:
@@ -197,12 +202,13 @@ def decrypt_symmetric(kind: KeyType, key: bytes, ciphertext: bytes, associated: 
     if len(ciphertext) < NONCE_BYTES + TAG_BYTES:
         raise InvalidRequest("invalid ciphertext length")
     try:
-        return _aead(kind, key).decrypt(ciphertext[:NONCE_BYTES], ciphertext[NONCE_BYTES:], associated or None)
+        return cipher.decrypt(ciphertext[:NONCE_BYTES], ciphertext[NONCE_BYTES:], associated or None)
     except InvalidTag:
         raise InvalidRequest("cipher: message authentication failed") from None
 
 
-def _aead(kind: KeyType, key: bytes) -> AESGCM | ChaCha20Poly1305:
+def cipher_of(kind: KeyType, key: bytes) -> Cipher:
+    """Return what encrypts and decrypts with a symmetric key."""
     return ChaCha20Poly1305(key) if kind.name == "chacha20-poly1305" else AESGCM(key)
 
 

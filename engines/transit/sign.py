@@ -16,7 +16,7 @@ from conclave.engines.transit.primitives import HASHES, SignatureRules
 
 RANDOM_BYTES_MAX: Final = 131_072
 _BAD_INPUT: Final = "unable to decode input as base64: "
-_JWS_ALPHABET: Final = b"-_"
+_JWS_ALPHABET: Final = "-_"
 
 
 class Item(Struct):
@@ -218,7 +218,7 @@ def _sign(key: Key, number: int, item: Item, rules: SignatureRules) -> dict[str,
     is_jws = rules.marshaling == "jws"
     data: dict[str, Any] = {
         "key_version": number,
-        "signature": keyset.join(number, signature, _JWS_ALPHABET if is_jws else None),
+        "signature": keyset.join(number, signature, _JWS_ALPHABET if is_jws else ""),
     }
     if key.is_derived:
         data["public_key"] = primitives.public_text(private)

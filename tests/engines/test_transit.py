@@ -367,11 +367,11 @@ async def test_a_soft_deleted_key_is_not_used_until_it_is_restored() -> None:
 
 @given(plaintext=binary(max_size=200), associated=binary(max_size=20))
 def test_any_plaintext_comes_back(plaintext: bytes, associated: bytes) -> None:
-    kind, key, nonce = KEY_TYPES["chacha20-poly1305"], bytes(range(32)), bytes(12)
+    cipher = primitives.cipher_of(KEY_TYPES["chacha20-poly1305"], bytes(range(32)))
 
-    sealed = primitives.encrypt_symmetric(kind, key, nonce, plaintext, associated)
+    sealed = primitives.encrypt_symmetric(cipher, bytes(12), plaintext, associated)
 
-    assert primitives.decrypt_symmetric(kind, key, sealed, associated) == plaintext
+    assert primitives.decrypt_symmetric(cipher, sealed, associated) == plaintext
 
 
 def test_hashes_are_those_of_the_published_vectors() -> None:

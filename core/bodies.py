@@ -217,6 +217,7 @@ class _Field(Struct, frozen=True):
     convert: Callable[[Any], Any]  # from plain values of JSON, or the text of a query
     is_raw: bool
     is_required: bool
+    exact_type: Any  # values of this very type need no conversion; None: there is no such type
 
 
 _fields: dict[type[Struct], dict[str, _Field]] = {}
@@ -273,6 +274,8 @@ def _plain(field: _Field, text: Raw) -> Any:
 
 
 def _convert(field: _Field, value: Any) -> Any:
+    if type(value) is field.exact_type:
+        return value
     try:
         converted = field.convert(value)
         return converted if field.is_raw else msgspec.convert(converted, field.type)
@@ -294,6 +297,7 @@ def _describe(struct_type: type[Struct]) -> dict[str, _Field]:
             _converter(kind),
             isinstance(_bare(kind), msgspec.inspect.RawType),
             field.required,
+            _exact_type(kind),
         )
     return described
 
@@ -307,6 +311,16 @@ def _bare(kind: msgspec.inspect.Type) -> msgspec.inspect.Type:
         if len(rest) == 1:
             return _bare(rest[0])
     return kind
+
+
+def _exact_type(kind: msgspec.inspect.Type) -> type[object] | None:
+    """Return the type of values that are good as they are; None where each has to be looked at."""
+    if _special_kind(kind):
+        return None
+    bare = _bare(kind)
+    if bare == msgspec.inspect.StrType():  # without a bound on its length, or a pattern
+        return str
+    return bool if bare == msgspec.inspect.BoolType() else None
 
 
 def _special_kind(kind: msgspec.inspect.Type) -> str:

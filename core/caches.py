@@ -159,8 +159,7 @@ class Caches:
 
     def tokens(self, services: Services) -> "TokenRecords | Records":
         """Return the directory of tokens, with remembered records where they count."""
-        records = services.area(AREA_TOKENS)
-        return TokenRecords(records, self) if self.usable(services, AREA_TOKENS) else records
+        return TokenRecords(services, self) if self.usable(services, AREA_TOKENS) else services.area(AREA_TOKENS)
 
     def token_record(self, name: str) -> object:
         """Return a remembered record of the tokens' area; `UNKNOWN` where nothing is."""
@@ -179,11 +178,15 @@ class Caches:
 class TokenRecords:
     """The directory of tokens as `Tokens.lookup` reads it, through the cache. Writing goes to the directory itself."""
 
-    __slots__ = ("_caches", "_records")
+    __slots__ = ("_caches", "_services")
 
-    def __init__(self, records: Records, caches: Caches) -> None:
-        self._records = records
+    def __init__(self, services: Services, caches: Caches) -> None:
+        self._services = services
         self._caches = caches
+
+    @property
+    def _records(self) -> Records:
+        return self._services.area(AREA_TOKENS)
 
     @overload
     def get(self, path: str) -> bytes | None: ...

@@ -194,6 +194,8 @@ class Storage(Protocol):
     def recall(self, path: str, as_type: type[T]) -> T | None:
         """Return a record as `get` does, remembered as long as it is the same; whoever gets it must not change it.
 
+        With `bytes` it is the record as it is.
+
         For what is read again and again, and may lie in memory in clear: settings and keys rather than clients' secrets.
         """
 

@@ -27,6 +27,8 @@ GROUP_DEPTH_MAX: Final = 32
 """How many groups may lie above one another."""
 MEMBERS_MAX: Final = 1000
 """The most members of one group, and of policies or entries of metadata of anything here."""
+STANDINGS_MAX: Final = 4096
+"""How many standings are noted until the next change of any identity."""
 GENERATION: Final = "generation"
 
 INTERNAL: Final = "internal"
@@ -111,6 +113,15 @@ class Identities:
         """Return what an entity's tokens may count on."""
         if not entity_id:
             return NOBODY
+        known = self._storage.directory.derived(GENERATION, _new_standings)
+        found = None if known is None else known.get(entity_id)
+        if found is None:
+            found = self._find_standing(entity_id)
+            if known is not None and len(known) < STANDINGS_MAX:
+                known[entity_id] = found
+        return found
+
+    def _find_standing(self, entity_id: str) -> Standing:
         entity = self.entity(entity_id)
         if entity is None or entity.is_disabled:
             return Standing(is_good=False)
@@ -204,7 +215,7 @@ class Identities:
 
     def alias_named(self, mount_accessor: str, name: str) -> Alias | None:
         """Return the alias of a name at the auth mount with this accessor."""
-        alias_id = self._storage.get(_alias_key(mount_accessor, name))
+        alias_id = self._storage.recall(_alias_key(mount_accessor, name), bytes)
         return None if alias_id is None else self.alias(alias_id.decode())
 
     def aliases(self) -> list[Alias]:
@@ -382,6 +393,11 @@ class Identities:
             self._storage.delete(f"{directory}/{member}/{group_id}")
         for member in sorted(come):
             self._storage.put(f"{directory}/{member}/{group_id}", b"")
+
+
+def _new_standings(_generation: bytes) -> dict[str, Standing]:
+    """Return where the standings are noted that hold as long as nothing changes, so that `generation` is the same."""
+    return {}
 
 
 def _is_id(text: str) -> bool:

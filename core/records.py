@@ -39,7 +39,8 @@ class Records:
     def recall(self, path: str, as_type: type[T]) -> T | None:
         """Return the record at `path` as `get` does, remembered as long as it is the same: for what is read again and again.
 
-        Whoever gets it must not change it, nor anything in it. One path has records of one type.
+        With `bytes` it is the record as it is. Whoever gets it must not change it, nor anything in it. One path has records
+        of one type.
         """
         return self.directory.derived(path, _decoder(as_type))
 
@@ -65,6 +66,8 @@ def _decoder(as_type: type[T]) -> Callable[[bytes], T]:
 
 
 def _new_decoder(as_type: type[T]) -> Callable[[bytes], T]:
+    if as_type is bytes:
+        return as_type  # what was not encoded
     decode = msgspec.msgpack.Decoder(as_type).decode
 
     def decode_record(stored: bytes) -> T:

@@ -58,7 +58,7 @@ class Services:
         engines, methods: the registries, type → instance.
     """
 
-    __slots__ = ("_areas", "barrier", "engines", "limits", "methods", "now_ns", "random", "transaction")
+    __slots__ = ("_directories", "barrier", "engines", "limits", "methods", "now_ns", "random", "transaction")
 
     def __init__(
         self,
@@ -78,21 +78,24 @@ class Services:
         self.limits = limits
         self.engines = engines
         self.methods = methods
-        self._areas: dict[str, Records] = {}
+        self._directories: dict[str, Records] = {}  # by an area's name, or a mount's id
 
     def area(self, name: str) -> Records:
         """Return the directory of one area (`AREA_…`)."""
-        records = self._areas.get(name)
+        records = self._directories.get(name)
         if records is None:
-            records = self._areas[name] = Records(
+            records = self._directories[name] = Records(
                 Directory(self.transaction, self.barrier, area_id(self.barrier, name))
             )
         return records
 
     def mount_storage(self, uuid: str) -> Records:
         """Return the directory of a mount's own data; it hangs on the mount's id, so moving a mount moves one record."""
-        directory_id = self.barrier.descend(ROOT, f"{AREA_LOGICAL}/{uuid}/")
-        return Records(Directory(self.transaction, self.barrier, directory_id))
+        records = self._directories.get(uuid)
+        if records is None:
+            directory_id = self.barrier.descend(ROOT, f"{AREA_LOGICAL}/{uuid}/")
+            records = self._directories[uuid] = Records(Directory(self.transaction, self.barrier, directory_id))
+        return records
 
     @property
     def expiry(self) -> OrderedTable:

@@ -228,13 +228,14 @@ class Kv(Engine):
         kept = max(secret.max_versions, config.max_versions) or VERSIONS_DEFAULT  # the larger, as measured
         versions = secret.versions | {number: version}
         oldest = max(secret.oldest_version, number - kept + 1)
+        name = _versions_name(path)
         for pushed_out in [each for each in versions if each < oldest]:
             del versions[pushed_out]
-            ctx.storage.delete(_version_name(path, pushed_out))
+            ctx.storage.delete(f"{name}.{pushed_out}")
         secret = msgspec.structs.replace(
             secret, updated_ns=ctx.now_ns, current_version=number, oldest_version=oldest, versions=versions
         )
-        ctx.storage.put(_version_name(path, number), data)
+        ctx.storage.put(f"{name}.{number}", data)
         ctx.storage.put("meta/" + path, secret)
         return Response(_describe_version(secret, number))
 
@@ -422,7 +423,12 @@ def _config(ctx: Context) -> Config:
 
 
 def _version_name(path: str, number: int) -> str:
-    return f"version/{hash_text(path, 'conclave-kv')[:32]}.{number}"
+    return f"{_versions_name(path)}.{number}"
+
+
+def _versions_name(path: str) -> str:
+    """Return what the names of all versions of a secret begin with."""
+    return f"version/{hash_text(path, 'conclave-kv')[:32]}"
 
 
 def _check_path(path: str) -> None:

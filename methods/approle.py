@@ -146,7 +146,7 @@ class AppRole(Engine):
         """Log in."""
         if not body.role_id:
             raise InvalidRequest("missing role_id")
-        name = ctx.storage.get(f"role_id/{_hash(body.role_id)}")
+        name = ctx.storage.recall(f"role_id/{_hash(body.role_id)}", bytes)
         role = None if name is None else _find(ctx, name.decode())
         if role is None or name is None:
             raise InvalidCredentials(_REFUSED)

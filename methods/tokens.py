@@ -287,8 +287,9 @@ def _revocable(record: TokenRecord) -> TokenRecord:
 def _create(ctx: VaultContext, body: Create, *, is_orphan: bool, path: str, role: TokenRole | None = None) -> Response:
     parent = _used(ctx)
     token_type = _check_fields(body, role)
-    _check_rights(ctx, parent, body)
-    policies = _policies(ctx, parent, body, role)
+    has_sudo = _has_sudo(ctx)
+    _check_rights(parent, body, has_sudo=has_sudo)
+    policies = _policies(parent, body, role, has_sudo=has_sudo)
     is_root = ROOT in policies
     if token_type == BATCH and is_root:
         raise InvalidRequest("batch tokens cannot be root tokens")
@@ -345,6 +346,8 @@ def _check_fields(body: Create, role: TokenRole | None) -> str:
 
 
 def _check_text(text: str) -> None:
+    if not text:
+        return
     for prefix in RESERVED_PREFIXES:
         if text.startswith(prefix):
             raise InvalidRequest(f"custom token ID cannot have the '{prefix}' prefix")
@@ -356,12 +359,12 @@ def _check_text(text: str) -> None:
         )
 
 
-def _check_rights(ctx: VaultContext, parent: TokenRecord, body: Create) -> None:
+def _check_rights(parent: TokenRecord, body: Create, *, has_sudo: bool) -> None:
     if parent.is_batch:
         raise InvalidRequest("batch tokens cannot create more tokens")
     if parent.num_uses != 0:
         raise InvalidRequest("restricted use token cannot generate child tokens")
-    if _has_sudo(ctx):
+    if has_sudo:
         return
     if body.id:
         raise InvalidRequest("root or sudo privileges required to specify token id")
@@ -372,18 +375,19 @@ def _check_rights(ctx: VaultContext, parent: TokenRecord, body: Create) -> None:
 
 
 def _has_sudo(ctx: VaultContext) -> bool:
-    assert ctx.acl is not None, "these operations are authenticated"
-    return not {"root", "sudo"}.isdisjoint(ctx.acl.capabilities(ctx.request.path))
+    acl = ctx.acl
+    assert acl is not None, "these operations are authenticated"
+    return not {"root", "sudo"}.isdisjoint(acl.capabilities(ctx.request.path))
 
 
-def _policies(ctx: VaultContext, parent: TokenRecord, body: Create, role: TokenRole | None) -> list[str]:
+def _policies(parent: TokenRecord, body: Create, role: TokenRole | None, *, has_sudo: bool) -> list[str]:
     """Return the new token's policies: what the role says, or not more than the parent's unless that one has sudo here."""
     unwanted = {DEFAULT} if body.no_default_policy else set()
     wanted = [policy for policy in body.policies if policy.strip().lower() not in unwanted]
     if role is not None and role.bounds_policies:
         policies = role.policies(wanted, parent.policies, no_default=body.no_default_policy)
     else:
-        policies = _own_policies(ctx, parent, body, wanted, role)
+        policies = _own_policies(parent, body, wanted, role, has_sudo=has_sudo)
     if RESPONSE_WRAPPING in policies:  # a token with this one counts as made by the vault, for an answer of its own
         raise InvalidRequest(f'cannot assign policy "{RESPONSE_WRAPPING}"')
     if ROOT in policies and not parent.is_root:
@@ -392,9 +396,8 @@ def _policies(ctx: VaultContext, parent: TokenRecord, body: Create, role: TokenR
 
 
 def _own_policies(
-    ctx: VaultContext, parent: TokenRecord, body: Create, wanted: list[str], role: TokenRole | None
+    parent: TokenRecord, body: Create, wanted: list[str], role: TokenRole | None, *, has_sudo: bool
 ) -> list[str]:
-    has_sudo = _has_sudo(ctx)
     no_default = body.no_default_policy or (role is not None and role.no_default_policy)
     no_default = no_default or (not has_sudo and DEFAULT not in parent.policies)
     policies = with_default(wanted if body.policies else parent.policies, no_default=no_default)
@@ -455,6 +458,8 @@ def _capped(wanted: int, longest: int, name: str = "TTL") -> str:
 
 
 def _positive(name: str, text: str) -> int:
+    if not text:
+        return 0
     try:
         seconds = parse_seconds(text)
     except ValueError as error:

@@ -28,6 +28,8 @@ ID_BYTES: Final = 16
 HEADER_BYTES: Final = 1 + 4 + NONCE_BYTES
 RECORD_OVERHEAD_BYTES: Final = HEADER_BYTES + 16
 DIRECTORIES_CACHED_MAX: Final = 65_536
+MARKERS_CACHED_MAX: Final = 16_384
+"""How many directories' ids, and their markers' storage keys, are remembered."""
 CACHED_PATH_CHARACTERS_MAX: Final = 256
 """A longer path is not remembered: so many of the longest would fill the memory."""
 NAMES_CACHED_MAX: Final = 32_768
@@ -55,6 +57,7 @@ class Barrier:
         # Nearly every operation names a directory that an earlier one named; a hit saves one hash for each level.
         # It must not refer to this object, or that would outlive the last who uses it, until a garbage collection.
         self._descend = lru_cache(DIRECTORIES_CACHED_MAX)(partial(_descend, keyring.name_key))
+        self._marker_key = lru_cache(MARKERS_CACHED_MAX)(partial(_marker_key, keyring.name_key))
         self._names: dict[bytes, bytes] = {}
         self._derived: dict[bytes, tuple[bytes, object]] = {}
         self._derived_bytes = 0
@@ -152,6 +155,12 @@ class Barrier:
             return _descend(self._name_key, directory_id, path)
         return self._descend(directory_id, path)
 
+    def marker_key(self, directory_id: bytes, path: str) -> bytes:
+        """Return the storage key of the marker of the directory at `path`, which ends in a slash, below another."""
+        if len(path) > CACHED_PATH_CHARACTERS_MAX:
+            return _marker_key(self._name_key, directory_id, path)
+        return self._marker_key(directory_id, path)
+
     def row_key(self, table_id: bytes, time_ns: int, ident: bytes) -> bytes:
         """Return the storage key of a table's row: table id (16), time (8, big endian), keyed hash of `ident` (16)."""
         return table_id + time_ns.to_bytes(8, "big") + _hash(self._name_key, table_id, ident, _PERSON_ROW)
@@ -161,6 +170,12 @@ def _descend(name_key: bytes, directory_id: bytes, path: str) -> bytes:
     for name in path.encode().split(b"/")[:-1]:
         directory_id = _hash(name_key, directory_id, name + b"/", _PERSON_DIRECTORY)
     return directory_id
+
+
+def _marker_key(name_key: bytes, directory_id: bytes, path: str) -> bytes:
+    cut = path.rfind("/", 0, len(path) - 1) + 1
+    parent_id = _descend(name_key, directory_id, path[:cut])
+    return parent_id + _hash(name_key, parent_id, path[cut:].encode(), _PERSON_CHILD)
 
 
 def _hash(name_key: bytes, parent_id: bytes, name: bytes, person: bytes) -> bytes:

@@ -119,10 +119,11 @@ class Directory:
         key, name = self._locate(path)
         self._view.put(key, self._seal(key, name, value))
         for directory_path in _ancestors(path):
-            marker, marker_name = self._locate_any(directory_path)
+            marker = self._barrier.marker_key(self.id, directory_path)
             if self._view.get(marker) is not None:
                 break  # and so are all above it
-            self._view.put(marker, self._seal(marker, marker_name, b""))
+            name = directory_path[directory_path.rfind("/", 0, -1) + 1 :].encode()
+            self._view.put(marker, self._seal(marker, name, b""))
 
     def delete(self, path: str) -> bool:
         """Remove the record at `path`, and the markers of directories that are empty then; False if there was none.
@@ -207,7 +208,7 @@ class Directory:
         for directory_path in _ancestors(path):
             if self._view.has_records(self._barrier.descend(self.id, directory_path)):
                 return
-            self._view.delete(self._locate_any(directory_path)[0])
+            self._view.delete(self._barrier.marker_key(self.id, directory_path))
 
     def _locate(self, path: str) -> tuple[bytes, bytes]:
         if not path or path.endswith("/"):

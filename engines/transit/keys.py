@@ -399,6 +399,8 @@ async def _restore(ctx: Context, body: Backup, name: str) -> Response:
     name = name or key.name
     if "/" in name or key.type not in KEY_TYPES or key.latest_version not in key.versions:
         raise InvalidRequest("the backup is damaged, or the name is not to be had")
+    if len(key.versions) > keyset.VERSIONS_MAX:
+        raise InvalidRequest(f"a key has at most {keyset.VERSIONS_MAX} versions")
     await ctx.in_thread(lambda: _check_versions(key))
 
     def put(step: Context) -> Response:

@@ -20,6 +20,8 @@ from conclave.engines.transit.primitives import KEY_TYPES, Cipher, KeyType, Priv
 
 HMAC_KEY_BYTES: Final = 32
 PREFIX: Final = "vault:v"
+CIPHERS_KEPT_MAX: Final = 2
+"""For how many versions of a key its cipher is kept ready: the one that encrypts, and the one before."""
 VERSIONS_MAX: Final = 4096
 """How many versions one key may have: all of them are in one record."""
 
@@ -175,12 +177,14 @@ class Key(Struct, array_like=True, frozen=True, dict=True):
             return primitives.cipher_of(self.kind, self.symmetric_key(number, context))
         known = self._ciphers.get(number)
         if known is None:
+            if len(self._ciphers) >= CIPHERS_KEPT_MAX:
+                self._ciphers.clear()
             known = self._ciphers[number] = primitives.cipher_of(self.kind, self.versions[number].key)
         return known
 
     @cached_property
     def _ciphers(self) -> dict[int, Cipher]:
-        """What has been made of versions that are not derived, by their numbers."""
+        """What has been made of versions that are not derived, by their numbers; a few, for each takes kilobytes."""
         return {}
 
     def symmetric_key(self, number: int, context: bytes) -> bytes:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given
 from hypothesis.strategies import lists, sampled_from
 from msgspec import structs
@@ -10,6 +11,7 @@ from msgspec import structs
 from conclave.core.identity import Identities
 from conclave.core.records import Records
 from conclave.storage.barrier import Barrier
+from conclave.storage.errors import TooLarge
 from conclave.storage.keyring import Keyring
 from conclave.storage.tree import Directory
 from tests.storage.test_tree import ROOT, DictView
@@ -68,6 +70,19 @@ def test_a_remembered_standing_is_what_the_records_say(steps: list[Change]) -> N
         for entity_id in ever:
             remembered = identities(view, barrier).standing(entity_id)
             assert remembered == identities(view, Barrier(KEYRING)).standing(entity_id)
+
+
+def test_what_was_seen_within_a_change_that_failed_is_not_remembered() -> None:
+    view, barrier = DictView(), Barrier(KEYRING)
+    entity = identities(view, barrier).save_entity(identities(view, barrier).new_entity("ann"))
+    before = dict(view.records)
+    with pytest.raises(TooLarge):
+        identities(view, barrier).save_entity(structs.replace(entity, name="😀" * 400, policies=["admin"]))
+    assert identities(view, barrier).standing(entity.id).policies == ("admin",)
+
+    view.records = before
+
+    assert identities(view, barrier).standing(entity.id).policies == ()
 
 
 class Unlisted(DictView):

@@ -12,7 +12,7 @@ from conclave.core.contract import Response
 from conclave.core.errors import InvalidRequest, NotFound
 from conclave.core.outcomes import Outcome
 from conclave.engines.transit import primitives
-from conclave.engines.transit.keyset import Key
+from conclave.engines.transit.keyset import CIPHERS_KEPT_MAX, VERSIONS_MAX, Key
 from conclave.engines.transit.primitives import KEY_TYPES
 from tests.fakes import FakeVault, data_of, on_loop, started_vault
 
@@ -350,6 +350,38 @@ async def test_a_key_is_deleted_only_if_that_was_allowed() -> None:
 
         assert refusal(refused) == "error deleting policy k: deletion is not allowed for this key"
         assert isinstance(await vault.read("transit/keys/k"), NotFound)
+
+
+@on_loop
+async def test_a_backup_with_too_many_versions_is_not_restored() -> None:
+    async with started_vault() as vault:
+        await _with_key(vault, exportable=True, allow_plaintext_backup=True)
+        packed = base64.b64decode(data_of(await vault.read("transit/backup/k"))["backup"])
+        key = msgspec.msgpack.decode(packed[1:], type=Key)
+        changed = msgspec.structs.replace(key, versions=dict.fromkeys(range(1, VERSIONS_MAX + 2), key.versions[1]))
+        backup = base64.b64encode(packed[:1] + msgspec.msgpack.encode(changed)).decode()
+
+        outcome = await vault.write("transit/restore/copy", {"backup": backup})
+
+        assert refusal(outcome) == f"a key has at most {VERSIONS_MAX} versions"
+
+
+@on_loop
+async def test_every_version_of_a_key_opens_what_it_sealed() -> None:
+    async with started_vault() as vault:
+        await _with_key(vault)
+        for _ in range(2 * CIPHERS_KEPT_MAX):
+            await vault.write("transit/keys/k/rotate")
+        numbers = range(1, 2 * CIPHERS_KEPT_MAX + 2)
+
+        sealed = [
+            data_of(await vault.write("transit/encrypt/k", {"plaintext": HELLO, "key_version": n}))["ciphertext"]
+            for n in numbers
+        ]
+
+        assert [text.split(":")[1] for text in sealed] == [f"v{n}" for n in numbers]
+        for text in [*sealed, *reversed(sealed)]:
+            assert data_of(await vault.write("transit/decrypt/k", {"ciphertext": text}))["plaintext"] == HELLO
 
 
 @on_loop

@@ -9,10 +9,10 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from msgspec import Struct
 from uvicorn.config import Config
@@ -41,6 +41,8 @@ REPETITIONS: Final = 7
 SECONDS_OF_A_REPETITION: Final = 0.15
 LOCATION: Final = bytes(32)
 ROOT: Final = bytes(16)
+WRITERS: Final = 16
+"""Connections that write at once."""
 ENTRIES_OF_A_CORE: Final = 10_000
 """A core's log is compacted when it has grown by so much."""
 
@@ -264,7 +266,10 @@ def http() -> Iterator[Figure]:
 
 
 def vault() -> Iterator[Figure]:
-    """Whole requests from bytes to bytes: token, policies, engine and barrier; one node, no sockets, no disk."""
+    """Whole requests from bytes to bytes: token, policies, engine and barrier; one node, no sockets, no disk.
+
+    Writes come from several connections at once and are committed without consensus, in the next turn of the loop.
+    """
     loop = asyncio.new_event_loop()
     serving = started_vault()
     fake = loop.run_until_complete(serving.__aenter__())
@@ -283,8 +288,31 @@ def vault() -> Iterator[Figure]:
     with _connection(fake.vault) as protocol:
         for name, request in requests.items():
             yield _measure("vault", name, lambda r=request: protocol.data_received(r))  # type: ignore[misc]
+    writes = {
+        "kv-v2 write": _request_bytes(
+            "PUT", "secret/data/bench", b'{"data":{"password":"%b"}}' % (b"x" * 100), token=fake.root
+        ),
+        "token create": _request_bytes(
+            "PUT", "auth/token/create", b'{"ttl":"1h","policies":["default"]}', token=fake.root
+        ),
+    }
+    with ExitStack() as open_connections:
+        writers = [open_connections.enter_context(_connection(fake.vault)) for _ in range(WRITERS)]
+        for name, request in writes.items():
+            each = lambda r=request: loop.run_until_complete(_write_through(writers, r))  # noqa: E731  # used once, here
+            yield _measure("vault", name, each, operations=WRITERS)
     loop.run_until_complete(serving.__aexit__(None, None, None))
     loop.close()
+
+
+async def _write_through(writers: Sequence[FastLaneProtocol], request: bytes) -> None:
+    """Send a request on each connection, and wait until all are answered."""
+    wires = [cast("_Wire", writer.transport) for writer in writers]
+    wanted = sum(wire.answers for wire in wires) + len(wires)
+    for writer in writers:
+        writer.data_received(request)
+    while sum(wire.answers for wire in wires) < wanted:  # noqa: ASYNC110  # what is waited for are turns of the loop
+        await asyncio.sleep(0)
 
 
 class Echo:
@@ -301,8 +329,13 @@ class Echo:
 class _Wire(asyncio.Transport):
     """A connection whose other end takes everything."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers = 0
+
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Take what was answered."""
+        self.answers += 1
         assert bytes(data).startswith(b"HTTP/1.1 2"), bytes(data)
 
     def is_closing(self) -> bool:

@@ -8,7 +8,7 @@ KILLS ?= 50
 ROUNDS ?= 10
 STEADY_MINUTES ?= 30
 BURNERS ?= 6
-GROWTH ?= secrets=1000,10000,100000,1000000 connections=1,4,16,64,256,1024 nodes=1,3,5 values=100,1000,10000,65536 leases=100,10000,100000
+GROWTH ?= secrets=1000,10000,100000,1000000 connections=1,4,16,64,256,1024 nodes=1,3,5 values=100,1000,10000,65536 leases=100,10000,100000,1000000
 
 .PHONY: install demo demo-stop test check docs simulate chaos kills failover steady replay test-compose bench bench-peer bench-growth bench-floors bench-check stress clean
 

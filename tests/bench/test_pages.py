@@ -46,17 +46,41 @@ def test_ratios_are_those_of_the_results() -> None:
     assert "| conclave | 58 | 2.5 |" in text
 
 
+def test_what_was_wanted_of_one_program_alone_is_held_to_its_ceiling() -> None:
+    points = [
+        {"dimension": "secrets", "size": size, "figures": {"read p50, ms": milliseconds}}
+        for size, milliseconds in ((1000, 1.0), (1_000_000, 1.5))
+    ]
+    idle = [{"program": "conclave", "resident_bytes": 59e6, "cpu_percent": 2.5}]
+    results = {"machine": MACHINE, "operations": OPERATIONS, "layers": [], "idle": idle}
+
+    text = page(results, {"machine": MACHINE, "growth": points})
+
+    assert "| a node that is asked nothing | memory | at most 60 MB | 59 MB | yes |" in text
+    assert "| kv-v2 read, 1,000,000 secrets | p50 beside 1,000 | at most 1.3 times | 1.5 times | **no** |" in text
+
+
+def test_the_page_says_where_the_peer_is_better() -> None:
+    ahead = [each | {"name": "health", "rate": 1e6 / each["rate"]} for each in OPERATIONS]
+
+    text = page({"machine": MACHINE, "operations": [*OPERATIONS, *ahead], "layers": []}, None)
+
+    assert "OpenBao answers more requests a second of: health.\n" in text
+
+
 def test_growth_is_shown_if_it_was_measured() -> None:
     points = [
-        {"dimension": "secrets", "size": size, "figures": {"read p50, ms": 1.0, "disk, MB": 30.0}}
-        for size in (10, 1000)
+        {"dimension": "secrets", "size": size, "figures": {"read p50, ms": 1.0, "disk, MB": megabytes}}
+        for size, megabytes in ((10, 1234.5), (1000, 30.0), (2000, 0.01234))
     ]
     results = {"machine": MACHINE, "operations": [], "layers": []}
 
     text = page(results, {"machine": MACHINE, "growth": points})
 
     assert "| secrets | read p50, ms | disk, MB |" in text
-    assert "| 1,000 | 1.00 | 30.00 |" in text
+    assert "| 1,000 | 1 | 30 |" in text
+    assert "| 10 | 1 | 1,234 |" in text
+    assert "| 2,000 | 1 | 0.0123 |" in text
     assert "(plots/secrets.svg)" in text
 
 
@@ -105,7 +129,7 @@ def test_a_goal_that_is_missed_is_told_as_what_a_request_may_take() -> None:
 
     text = page(results, None, None, {"machine": MACHINE, "floors": floors})
 
-    assert "| token create | requests/s | 10 times | 8.0 times | **no** |" in text
+    assert "| token create | requests/s | 10 times better | 8.0 times | **no** |" in text
     assert "| token create | 10,000 | 100 | 110 | 121 |" in text
 
 
@@ -118,7 +142,7 @@ def test_a_goal_that_is_met_has_no_budget() -> None:
 
     text = page(results, None, None, {"machine": MACHINE, "floors": floors})
 
-    assert "| token create | requests/s | 10 times | 11.0 times | yes |" in text
+    assert "| token create | requests/s | 10 times better | 11.0 times | yes |" in text
     assert "wanted requests/s" not in text
 
 

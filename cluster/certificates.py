@@ -59,9 +59,12 @@ def renewed_authority(authority_pem: bytes, authority_key_pem: bytes, now: dt.da
 
 
 def is_authority_key(authority_pem: bytes, authority_key_pem: bytes) -> bool:
-    """Tell whether a private key is the authority's."""
-    authority = x509.load_pem_x509_certificate(authority_pem)
-    return _load_public(authority) == _load_key(authority_key_pem).public_key()
+    """Tell whether a private key is the authority's; what is no key at all is not."""
+    try:
+        key = serialization.load_pem_private_key(authority_key_pem, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return False
+    return key.public_key() == _load_public(x509.load_pem_x509_certificate(authority_pem))
 
 
 def is_due(certificate_pem: bytes, validity: dt.timedelta, now: dt.datetime) -> bool:

@@ -266,6 +266,13 @@ class Server:
 
     async def stop(self) -> None:
         """Hand leadership over, answer what is in flight, stop every part; each within its bound."""
+        try:
+            await self._stop_parts()
+        finally:
+            self._collector.stop()
+        log.info("stopped")
+
+    async def _stop_parts(self) -> None:
         if self.vault.is_active:
             await _bounded("handing leadership over", self.node.step_down(), STEP_DOWN_SECONDS_MAX)
         await _bounded("the listeners", self.listeners.stop(), STOP_SECONDS_MAX)
@@ -274,8 +281,6 @@ class Server:
         await _bounded("the store", self.store.stop(), STOP_SECONDS_MAX)
         self._state_store.close()
         self._log_store.close()
-        self._collector.stop()
-        log.info("stopped")
 
     def reload(self, options: Options) -> None:
         """Read certificates and the log level anew; what cannot be read leaves things as they are."""

@@ -400,9 +400,10 @@ class FileLog:
         except OSError as error:
             if file >= 0:
                 files.close(file)
-            if error.errno in {errno.ENOSPC, errno.EDQUOT} and path.name not in files.names(self._folder):
-                files.unlink(draft)
-                raise Full(f"{self._folder.name}: no space left on the device") from error
+            with self._failing():
+                if error.errno in {errno.ENOSPC, errno.EDQUOT} and path.name not in files.names(self._folder):
+                    files.unlink(draft)
+                    raise Full(f"{self._folder.name}: no space left on the device") from error
             self._fence(error)
         return file
 

@@ -127,6 +127,7 @@ def test_the_authority_s_certificate_is_renewed_for_the_same_key_and_name() -> N
 def test_the_authority_s_key_is_known_from_another() -> None:
     assert is_authority_key(AUTHORITY, AUTHORITY_KEY)
     assert not is_authority_key(AUTHORITY, new_private_key())
+    assert not is_authority_key(AUTHORITY, b"no key at all")
 
 
 def test_a_certificate_is_taken_only_for_the_own_key_and_from_the_known_authority() -> None:

@@ -308,6 +308,19 @@ def test_a_full_disk_refuses_a_new_segment_and_leaves_nothing_behind(
     assert reopen().last_index == 301
 
 
+def test_a_new_segment_of_which_nobody_can_tell_whether_it_is_there_fences_the_log(
+    reopen: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = reopen()
+    log.append(None, entries(1, 300))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", failing(errno.ENOSPC))
+        patch.setattr(Path, "iterdir", failing(errno.EIO))
+        with pytest.raises(Fenced):
+            log.append(None, entries(301, 301))
+
+
 def test_a_failed_sync_is_never_tried_again(reopen: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     log = reopen()
     log.append(None, entries(1, 3))

@@ -60,7 +60,10 @@ def _measure(arguments: argparse.Namespace) -> int:
     growth = _measure_growth(arguments) if arguments.growth else []
     if not _was_quiet(arguments, machine, watch):
         return 1
-    for text in (layers and report.layer_table(layers), operations and report.operation_table(operations)):
+    for text in (
+        layers and report.of_layers(layers).as_text(),
+        operations and report.of_operations(operations).as_text(),
+    ):
         if text:
             print(text, end="\n\n")
     name = arguments.name or ("peer" if arguments.peer else "local-latest")
@@ -73,7 +76,7 @@ def _measure_floors(arguments: argparse.Namespace, machine: dict[str, Any], watc
     found = floors(arguments.base_port, rounds=arguments.rounds, seconds=arguments.seconds, report=_say)
     if not _was_quiet(arguments, machine, watch):
         return 1
-    print(report.floor_table(found), end="\n\n")
+    print(report.of_floors(found).as_text(), end="\n\n")
     print(f"written to {report.save(arguments.name or 'floors', machine, floors=found)}")
     return 0
 
@@ -151,7 +154,7 @@ def _measure_stress(arguments: argparse.Namespace, machine: dict[str, Any]) -> i
     if unknown:
         raise SystemExit(f"no such item: {', '.join(unknown)}; there are {', '.join(ITEMS)}")
     checks = stress(names, arguments.base_port, _say)
-    print(report.stress_table(checks), end="\n\n")
+    print(report.of_stress(checks).as_text(), end="\n\n")
     name = arguments.name or "stress"
     kept = [check for check in report.saved_stress(name) if check.item not in {check.item for check in checks}]
     everything = sorted([*kept, *checks], key=lambda check: list(ITEMS).index(check.item))

@@ -5,14 +5,19 @@ what nobody measured.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from bench.floors import SIZES
+import msgspec
+
+from bench import report
+from bench.floors import SIZES, Floor
 from bench.goals import FIGURES, RATE, Held, Judged, hold, judge
+from bench.layers import Figure
 from bench.plots import RATIOS, by_dimension, draw, plot_name
-from bench.report import PAGE_BYTES, RESULTS
+from bench.report import PAGE_BYTES, RESULTS, Table, said
+from bench.stress_report import Check
 
 PAGE: Final = Path(__file__).parent.parent / "docs" / "performance.md"
 GROWTH: Final = RESULTS / "growth.json"
@@ -83,7 +88,7 @@ def _goals(judged: Sequence[Judged], held: Sequence[Held]) -> str:
             FIGURES[each.goal.figure],
             f"{each.goal.factor:g} times better",
             f"{each.factor:.1f} times",
-            _is_met(each.is_met),
+            said(is_met=each.is_met),
         )
         for each in judged
     ]
@@ -93,7 +98,7 @@ def _goals(judged: Sequence[Judged], held: Sequence[Held]) -> str:
             each.figure,
             f"at most {each.at_most:g} {each.unit}",
             f"{each.value:.3g} {each.unit}",
-            _is_met(each.is_met),
+            said(is_met=each.is_met),
         )
         for each in held
     ]
@@ -101,32 +106,18 @@ def _goals(judged: Sequence[Judged], held: Sequence[Held]) -> str:
     return "## What was wanted\n\n" + _table(heads, rows)
 
 
-def _is_met(is_met: bool) -> str:
-    return "yes" if is_met else "**no**"
-
-
 def _floors(floors: dict[str, Any], judged: Sequence[Judged]) -> str:
-    found = floors["floors"]
-    rows = [
-        (
-            f"{each['operation']}: {each['what']}",
-            f"{each['rate']:,.0f}",
-            f"{each['asked_cpu_microseconds']:,.0f}",
-            f"{each['other_cpu_microseconds']:,.0f}",
-        )
-        for each in found
-    ]
-    heads = ("what a request meets", "requests/s", "CPU µs of the node asked", "of the others")
+    found = msgspec.convert(floors["floors"], list[Floor])
     return (
         "## Where a request's time goes\n\nThe same load on less and less of a server. A node's event loop is one thread, so "
         "the node that is asked has\n1,000,000 µs a second; and all nodes and the load generator share the cores.\n\n"
-        f"{_machine(floors['machine'])}\n{_table(heads, rows)}\n{_budgets(found, judged)}"
+        f"{_machine(floors['machine'])}\n{report.of_floors(found).as_markdown()}\n{_budgets(found, judged)}"
     )
 
 
-def _budgets(floors: Sequence[dict[str, Any]], judged: Sequence[Judged]) -> str:
+def _budgets(floors: Sequence[Floor], judged: Sequence[Judged]) -> str:
     """Say what a request might cost if the rates that were missed were to be reached."""
-    of = {(each["operation"], each["what"]): each["asked_cpu_microseconds"] for each in floors}
+    of = {(floor.operation, floor.what): floor.asked_cpu_microseconds for floor in floors}
     rows = []
     for each in judged:
         alone, whole = (of.get((each.goal.operation, what)) for what in SIZES.values())
@@ -213,35 +204,20 @@ def _three_digits(value: float) -> str:
 
 
 def _stress(stress: dict[str, Any]) -> str:
-    rows = [
-        (
-            each["item"],
-            each["what"],
-            f"{each['value']:,.2f}".rstrip("0").rstrip(".") + f" {each['unit']}".rstrip(),
-            "" if each["bound"] is None else f"{each['bound']:g}",
-            "" if each["bound"] is None else "yes" if each["value"] <= each["bound"] else "**no**",
-        )
-        for each in stress["stress"]
-    ]
+    checks = msgspec.convert(stress["stress"], list[Check])
     return (
         "## Much data\n\n`make stress` fails if a bound is missed (`bench/stress.py` says what each item does). Latencies\n"
         "are told beside those of the minutes before and after: other programs may have used the machine.\n\n"
-        f"{_machine(stress['machine'])}\n" + _table(("item", "figure", "measured", "at most", "held"), rows)
+        f"{_machine(stress['machine'])}\n{report.of_stress(checks).as_markdown()}"
     )
 
 
 def _layers(layers: Sequence[dict[str, Any]]) -> str:
-    rows = [
-        (each["layer"], each["name"], f"{each['microseconds']:,.1f}", f"{each['spread_microseconds']:,.1f}")
-        for each in layers
-    ]
-    return "## Layers alone\n\n" + _table(("layer", "operation", "µs", "spread"), rows)
+    return "## Layers alone\n\n" + report.of_layers(msgspec.convert(layers, list[Figure])).as_markdown()
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    line: Callable[[Sequence[str]], str] = lambda cells: "| " + " | ".join(cells) + " |"  # noqa: E731  # two uses, here
-    rule = ["---", *(["---:"] * (len(heads) - 1))]
-    return "\n".join([line(heads), line(rule), *(line(row) for row in rows)]) + "\n"
+def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    return Table(heads, rows).as_markdown()
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
 
 import conclave
 from bench.events import Happening
@@ -23,6 +24,31 @@ from bench.stress_report import Check
 RESULTS: Final = Path(__file__).parent / "results"
 PAGE_BYTES: Final = 4096
 """Fewer bytes a request were written by something else than the request."""
+
+
+class Table(Struct, frozen=True):
+    """Rows of as many cells as there are heads."""
+
+    heads: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+    def as_text(self) -> str:
+        """Return it for a terminal, the first column to the left, the others to the right."""
+        lined_up = (self.heads, *self.rows)
+        widths = [max(len(row[column]) for row in lined_up) for column in range(len(self.heads))]
+        lines = []
+        for row in (self.heads, tuple("-" * width for width in widths), *self.rows):
+            cells = [
+                cell.ljust(width) if column == 0 else cell.rjust(width)
+                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ]
+            lines.append("  ".join(cells).rstrip())
+        return "\n".join(lines)
+
+    def as_markdown(self) -> str:
+        """Return it for a page."""
+        rule = ("---", *(["---:"] * (len(self.heads) - 1)))
+        return "\n".join("| " + " | ".join(row) + " |" for row in (self.heads, rule, *self.rows)) + "\n"
 
 
 def machine() -> dict[str, Any]:
@@ -88,17 +114,17 @@ def saved_stress(name: str) -> list[Check]:
     return msgspec.convert(json.loads(file.read_text())["stress"], list[Check])
 
 
-def layer_table(figures: Sequence[Figure]) -> str:
-    """Return the layers as a table."""
+def of_layers(figures: Sequence[Figure]) -> Table:
+    """Return the layers."""
     rows = [
-        (figure.layer, figure.name, f"{figure.microseconds:,.2f}", f"{figure.spread_microseconds:,.2f}")
+        (figure.layer, figure.name, f"{figure.microseconds:,.1f}", f"{figure.spread_microseconds:,.1f}")
         for figure in figures
     ]
-    return table(("layer", "operation", "µs", "spread"), rows)
+    return Table(("layer", "operation", "µs", "spread"), rows)
 
 
-def floor_table(floors: Sequence[Floor]) -> str:
-    """Return what requests cost on less and less of a server as a table."""
+def of_floors(floors: Sequence[Floor]) -> Table:
+    """Return what requests cost on less and less of a server."""
     rows = [
         (
             f"{each.operation}: {each.what}",
@@ -108,25 +134,31 @@ def floor_table(floors: Sequence[Floor]) -> str:
         )
         for each in floors
     ]
-    return table(("operation", "req/s", "CPU µs, asked node", "CPU µs, other nodes"), rows)
+    return Table(("what a request meets", "requests/s", "CPU µs of the node asked", "of the others"), rows)
 
 
-def stress_table(checks: Sequence[Check]) -> str:
-    """Return what came of much data as a table."""
+def of_stress(checks: Sequence[Check]) -> Table:
+    """Return what came of much data."""
     rows = [
         (
-            f"{check.item}: {check.what}",
-            f"{check.value:,.2f} {check.unit}".rstrip(),
+            check.item,
+            check.what,
+            f"{check.value:,.2f}".rstrip("0").rstrip(".") + f" {check.unit}".rstrip(),
             "" if check.bound is None else f"{check.bound:g}",
-            "" if check.bound is None else "held" if check.is_held else "MISSED",
+            "" if check.bound is None else said(is_met=check.is_held),
         )
         for check in checks
     ]
-    return table(("figure", "measured", "at most", ""), rows)
+    return Table(("item", "figure", "measured", "at most", "held"), rows)
 
 
-def operation_table(measured: Sequence[Measured]) -> str:
-    """Return the operations as a table; with a peer, as pairs and their ratio."""
+def said(*, is_met: bool) -> str:
+    """Return how a table says whether a figure is what it should be."""
+    return "yes" if is_met else "**no**"
+
+
+def of_operations(measured: Sequence[Measured]) -> Table:
+    """Return the operations; with a peer, as pairs and their ratio."""
     rows = []
     has_peer = any(each.program != "conclave" for each in measured)
     for ours in (each for each in measured if each.program == "conclave"):
@@ -139,7 +171,7 @@ def operation_table(measured: Sequence[Measured]) -> str:
     heads = ["operation", "req/s", "spread", *_LATENCIES, "CPU µs", "bytes"]
     if has_peer:
         heads += ["peer req/s", "spread", *_LATENCIES, "CPU µs", "bytes", "rate ratio", "CPU ratio"]
-    return table(tuple(heads), rows)
+    return Table(tuple(heads), rows)
 
 
 _LATENCIES: Final = ("p50 ms", "p90", "p99", "p99.9")
@@ -160,16 +192,3 @@ def _costs(each: Measured) -> list[str]:
 
 def _ratio(ours: float | None, theirs: float | None) -> str:
     return f"{ours / theirs:.2f}" if ours and theirs else ""
-
-
-def table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    """Return rows below their heads, the first column to the left, the others to the right."""
-    widths = [max(len(row[column]) for row in (heads, *rows)) for column in range(len(heads))]
-    lines = []
-    for row in (heads, tuple("-" * width for width in widths), *rows):
-        cells = [
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)

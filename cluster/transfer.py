@@ -6,8 +6,9 @@ pressure and resuming are one thing, and a lost frame costs one repeated questio
 
 Rules enforced here:
 
-* A sender holds at most one snapshot: one read transaction, shared by all that ask for it. It is dropped when nobody has
-  asked for ten minutes, or soon after its end has been given out; until then the log must stay (`pinned_index`).
+* A sender holds at most one snapshot: one read transaction, shared by all that ask for it. It is dropped when whoever asked
+  for its end has it, or when nobody has asked for a while; until then the log must stay (`pinned_index`), and no page of the
+  state that is freed is used again, so that its file grows by what is written meanwhile.
 * Reading takes half of one core at most, in a thread, one chunk at a time; so does writing on the other side.
 * A receiver gives up (`TransferFailed`) when the sender is silent or has dropped the snapshot. What it holds stays, and
   the next `fetch` of the same snapshot goes on there.
@@ -35,7 +36,7 @@ from conclave.storage.state import StateReader, StateStore
 
 log = logging.getLogger(__name__)
 
-IDLE_SECONDS_MAX: Final = 600.0
+IDLE_SECONDS_MAX: Final = 120.0
 """How long a snapshot that nobody asks for is kept: a follower may restart meanwhile and go on where it was."""
 LINGER_SECONDS: Final = 30.0
 """How long a snapshot is kept after its end was given out, in case that answer got lost."""
@@ -149,11 +150,16 @@ class SnapshotSender:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def expire(self) -> None:
-        """Drop a snapshot that nobody has asked for in a long time. Called every now and then."""
+    def expire(self, *, has_taker: bool) -> None:
+        """Drop a snapshot that nobody needs any more, or has asked for in a long time. Called every now and then.
+
+        Args:
+            has_taker: whether a follower may still be on its way to it.
+        """
         offer = self._offer
         if offer is not None:
-            bound = LINGER_SECONDS if offer.is_finished else IDLE_SECONDS_MAX
+            after_end = LINGER_SECONDS if has_taker else 0.0
+            bound = after_end if offer.is_finished else IDLE_SECONDS_MAX
             if self._clock() - offer.asked_at > bound:
                 self._drop()
 

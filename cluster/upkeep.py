@@ -137,7 +137,8 @@ class Upkeep:
 
     async def _look_after_log(self) -> None:
         self._links.announce()
-        self._sender.expire()
+        # Of a node that leads no more nobody can tell what it is still asked for.
+        self._sender.expire(has_taker=not self._driver.is_leader or bool(self._driver.peers_in_snapshot()))
         if self._is_cutting:
             return
         facts = LogFacts(

@@ -276,10 +276,10 @@ def test_a_snapshot_that_nobody_asks_for_is_dropped() -> None:
     sender.take()
 
     clock.now += IDLE_SECONDS_MAX
-    sender.expire()
+    sender.expire(has_taker=True)
     kept = sender.pinned_index
     clock.now += 1
-    sender.expire()
+    sender.expire(has_taker=True)
 
     assert (kept, sender.pinned_index) == (7, None)
 
@@ -292,11 +292,32 @@ def test_a_finished_snapshot_is_dropped_soon(tmp_path: Path) -> None:
         wire = Wire(source, MemoryState())
         await wire.receiver.fetch(SENDER, wire.sender.take())
         wire.clock.now += LINGER_SECONDS + 1
-        wire.sender.expire()
+        wire.sender.expire(has_taker=True)
 
     run(scenario())
 
     assert source._reader_count == 0
+    source.close()
+
+
+def test_a_finished_snapshot_that_everybody_has_is_dropped_at_once(tmp_path: Path) -> None:
+    source = LmdbState(tmp_path / "source", map_bytes=MAP_BYTES)
+    write(source)
+
+    async def scenario() -> list[int]:
+        wire = Wire(source, MemoryState())
+        snapshot = wire.sender.take()
+        wire.clock.now += 1
+        wire.sender.expire(has_taker=False)
+        counts = [source._reader_count]
+        await wire.receiver.fetch(SENDER, snapshot)
+        wire.clock.now += 1
+        wire.sender.expire(has_taker=True)
+        counts.append(source._reader_count)
+        wire.sender.expire(has_taker=False)
+        return [*counts, source._reader_count]
+
+    assert run(scenario()) == [1, 1, 0]
     source.close()
 
 

@@ -509,6 +509,8 @@ class Run:
                 complaints.append(f"{node.name} holds {memory >> 20} MiB of memory")
             sizes = {file.relative_to(node.folder): file.stat().st_blocks * 512 for file in _files(node)}
             complaints += [f"{name} takes {size >> 20} MiB" for name, size in sizes.items() if size > FILE_BYTES_MAX]
+            largest = max(sizes, key=lambda name: sizes[name])
+            self.notes.append(f"{node.name} holds {memory >> 20} MiB; {largest} takes {sizes[largest] >> 20} MiB")
         return complaints
 
     def _logs(self, node: Node) -> list[str]:

@@ -11,9 +11,8 @@ changes with every change, so that caches need to watch one record. Names are co
 Source: Vault's page "Identity" and its API pages; shapes measured on a real server.
 """
 
-import functools
-from collections.abc import Callable, Iterable, Sequence
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Final
 from urllib.parse import quote
 
 import msgspec
@@ -23,16 +22,11 @@ from conclave.core.crypto import Random, hash_text, new_uuid
 from conclave.core.errors import InvalidRequest
 from conclave.core.records import Records
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
 NAME_CHARACTERS_MAX: Final = 512
 GROUP_DEPTH_MAX: Final = 32
 """How many groups may lie above one another."""
 MEMBERS_MAX: Final = 1000
 """The most members of one group, and of policies or entries of metadata of anything here."""
-STANDINGS_MAX: Final = 4096
-"""How many standings are noted until the next change of any identity."""
 GENERATION: Final = "generation"
 
 INTERNAL: Final = "internal"
@@ -92,19 +86,6 @@ NOBODY: Final = Standing(is_good=True)
 """The standing of a token without an entity."""
 
 
-def _changing(method: Callable[Concatenate["Identities", P], R]) -> Callable[Concatenate["Identities", P], R]:
-    """Mark a change when it begins, so that nothing seen in its midst is noted as what was, and when it is done."""
-
-    @functools.wraps(method)
-    def change(identities: "Identities", /, *args: P.args, **kwargs: P.kwargs) -> R:
-        identities.mark_changed()
-        result = method(identities, *args, **kwargs)
-        identities.mark_changed()
-        return result
-
-    return change
-
-
 class Identities:
     """The identities of the vault, in one directory.
 
@@ -121,8 +102,7 @@ class Identities:
         self._random = random
         self._now_ns = now_ns
 
-    def mark_changed(self) -> None:
-        """Give `generation` another value: whatever was derived from identities counts no more."""
+    def _changed(self) -> None:
         self._storage.put(GENERATION, self._random(8))
 
     # -- what a token gets --
@@ -131,15 +111,6 @@ class Identities:
         """Return what an entity's tokens may count on."""
         if not entity_id:
             return NOBODY
-        known = self._storage.directory.derived(GENERATION, _new_standings)
-        found = None if known is None else known.get(entity_id)
-        if found is None:
-            found = self._find_standing(entity_id)
-            if known is not None and len(known) < STANDINGS_MAX:
-                known[entity_id] = found
-        return found
-
-    def _find_standing(self, entity_id: str) -> Standing:
         entity = self.entity(entity_id)
         if entity is None or entity.is_disabled:
             return Standing(is_good=False)
@@ -188,7 +159,6 @@ class Identities:
         """Return an entity that is not kept yet, with a name of its own if none is given."""
         return Entity(new_uuid(self._random), name or f"entity_{self._random(4).hex()}", self._now_ns, self._now_ns)
 
-    @_changing
     def save_entity(self, entity: Entity) -> Entity:
         """Keep an entity, new or changed, and return it as it is kept.
 
@@ -205,9 +175,9 @@ class Identities:
         entity = msgspec.structs.replace(entity, updated_ns=self._now_ns)
         self._storage.put(f"entity/{entity.id}", entity)
         self._storage.put(f"entity_name/{_key(entity.name)}", entity.id.encode())
+        self._changed()
         return entity
 
-    @_changing
     def delete_entity(self, entity: Entity) -> None:
         """Remove an entity, its aliases and its memberships; its tokens are good for nothing from then on."""
         for alias_id in entity.alias_ids:
@@ -224,6 +194,7 @@ class Identities:
                 )
         self._storage.delete(f"entity/{entity.id}")
         self._storage.delete(f"entity_name/{_key(entity.name)}")
+        self._changed()
 
     # -- aliases --
 
@@ -246,7 +217,6 @@ class Identities:
         found = (self.alias(alias_id) for alias_id in entity.alias_ids)
         return [alias for alias in found if alias is not None]
 
-    @_changing
     def save_alias(
         self, *, name: str, mount_accessor: str, entity: Entity, custom_metadata: dict[str, str] | None = None
     ) -> Alias:
@@ -274,13 +244,14 @@ class Identities:
         current = self.entity(entity.id) or entity
         if alias.id not in current.alias_ids:
             self.save_entity(msgspec.structs.replace(current, alias_ids=[*current.alias_ids, alias.id]))
+        self._changed()
         return alias
 
-    @_changing
     def delete_alias(self, alias: Alias) -> None:
         """Remove an alias; its entity stays."""
         self._detach(alias)
         self._forget_alias(alias)
+        self._changed()
 
     def _put_alias(self, alias: Alias) -> None:
         self._storage.put(f"alias/{alias.id}", alias)
@@ -309,7 +280,7 @@ class Identities:
         assert alias is not None, "an entity is found by its alias"
         if (alias.metadata or {}) != metadata:
             self._put_alias(msgspec.structs.replace(alias, metadata=metadata, updated_ns=self._now_ns))
-            self.mark_changed()  # paths of policies may be filled in with it
+            self._changed()  # paths of policies may be filled in with it
         return entity
 
     def mount_removed(self, mount_accessor: str, limit: int) -> int:
@@ -345,7 +316,6 @@ class Identities:
         name = name or f"group_{self._random(4).hex()}"
         return Group(new_uuid(self._random), name, self._now_ns, self._now_ns, modify_index=0)
 
-    @_changing
     def save_group(self, group: Group) -> Group:
         """Keep a group, new or changed, and return it as it is kept.
 
@@ -365,9 +335,9 @@ class Identities:
         group = msgspec.structs.replace(group, updated_ns=self._now_ns, modify_index=group.modify_index + 1)
         self._storage.put(f"group/{group.id}", group)
         self._storage.put(f"group_name/{_key(group.name)}", group.id.encode())
+        self._changed()
         return group
 
-    @_changing
     def delete_group(self, group: Group) -> None:
         """Remove a group; its policies count for nobody from then on."""
         for parent_id in self.parent_ids(group.id):
@@ -379,6 +349,7 @@ class Identities:
         self._index("parent", group.member_group_ids, (), group.id)
         self._storage.delete(f"group/{group.id}")
         self._storage.delete(f"group_name/{_key(group.name)}")
+        self._changed()
 
     def _check_members(self, group: Group) -> None:
         if len(group.member_entity_ids) > MEMBERS_MAX or len(group.member_group_ids) > MEMBERS_MAX:
@@ -411,11 +382,6 @@ class Identities:
             self._storage.delete(f"{directory}/{member}/{group_id}")
         for member in sorted(come):
             self._storage.put(f"{directory}/{member}/{group_id}", b"")
-
-
-def _new_standings(_generation: bytes) -> dict[str, Standing]:
-    """Return where the standings are noted that hold as long as nothing changes, so that `generation` is the same."""
-    return {}
 
 
 def _is_id(text: str) -> bool:

@@ -6,6 +6,8 @@ is named by the path of the login, so that `sys/leases/revoke-prefix/auth/userpa
 Source: Vault's page "Tokens", "Token time-to-live, periodic tokens, and explicit max TTLs".
 """
 
+from collections.abc import Callable
+
 from msgspec import UNSET
 
 from conclave.core.contract import Auth, Login, MountInfo, TokenParameters
@@ -22,7 +24,12 @@ _TYPES = {"": SERVICE, "service": SERVICE, "default-service": SERVICE, "batch": 
 
 
 def complete_login(
-    services: Services, mount: MountInfo, mount_token_type: str, login: Login, path: str
+    services: Services,
+    mount: MountInfo,
+    mount_token_type: str,
+    login: Login,
+    path: str,
+    standing_of: Callable[[str], Standing],
 ) -> tuple[Auth, list[str]]:
     """Make the token of a login and return its `auth` block with warnings.
 
@@ -32,6 +39,7 @@ def complete_login(
         mount_token_type: what it was tuned to give where the role says nothing; may be empty.
         login: what the method found out.
         path: of the request: "auth/userpass/login/bob".
+        standing_of: what an entity's tokens may count on, as the transaction sees it by then.
 
     Raises:
         InvalidRequest: no such token may be made.
@@ -46,7 +54,7 @@ def complete_login(
         raise InvalidRequest(f'cannot assign policy "{RESPONSE_WRAPPING}"')
     ttl_seconds, longest_seconds, warnings = lifetimes(parameters, mount)
     is_batch = token_type == BATCH
-    entity_id, standing = _entity_of(services, mount, login)
+    entity_id, standing = _entity_of(services, mount, login, standing_of)
     text, record = tokens_of(services).create(
         services.area(AREA_TOKENS),
         now_ns=services.now_ns,
@@ -68,13 +76,15 @@ def complete_login(
     return auth_of(record, text, ttl_seconds, standing), warnings
 
 
-def _entity_of(services: Services, mount: MountInfo, login: Login) -> tuple[str, Standing]:
+def _entity_of(
+    services: Services, mount: MountInfo, login: Login, standing_of: Callable[[str], Standing]
+) -> tuple[str, Standing]:
     """Return who it is that logs in, made now if the name was never seen at that mount."""
     if not login.alias_name:
         return "", NOBODY
     identities = Identities(services.area(AREA_IDENTITY), services.random, services.now_ns)
     entity = identities.logged_in(mount.accessor, login.alias_name, login.metadata)
-    standing = identities.standing(entity.id)
+    standing = standing_of(entity.id)
     if not standing.is_good:
         raise PermissionDenied("permission denied")
     return entity.id, standing

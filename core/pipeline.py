@@ -458,7 +458,12 @@ class Pipeline:
             if login.confirm is not None:
                 login.confirm(services.mount_storage(plan.mount.uuid))
             response.auth, warnings = logins.complete_login(
-                services, plan.info, plan.mount.token_type, login, request.path
+                services,
+                plan.info,
+                plan.mount.token_type,
+                login,
+                request.path,
+                lambda entity_id: self.caches.standing(services, entity_id),
             )
             response.login = None
             response.warnings = [*response.warnings, *warnings]

@@ -83,21 +83,3 @@ def test_what_was_seen_within_a_change_that_failed_is_not_remembered() -> None:
     view.records = before
 
     assert identities(view, barrier).standing(entity.id).policies == ()
-
-
-class Unlisted(DictView):
-    """Records that nobody may list."""
-
-    def scan(self, prefix: bytes, start: bytes = b"", limit: int | None = None) -> list[tuple[bytes, bytes]]:
-        del prefix, start, limit
-        raise AssertionError("listed again")
-
-
-def test_a_standing_that_is_remembered_costs_no_listing() -> None:
-    view, barrier = Unlisted(), Barrier(KEYRING)
-    entity = identities(view, barrier).save_entity(identities(view, barrier).new_entity("ann"))
-    listable = DictView()
-    listable.records = view.records
-    known = identities(listable, barrier).standing(entity.id)
-
-    assert identities(view, barrier).standing(entity.id) is known

@@ -6,6 +6,7 @@ import pytest
 
 from conclave.core.contract import Response
 from conclave.core.errors import InvalidRequest, NotFound
+from conclave.core.identity import Identities
 from tests.fakes import FakeVault, data_of, on_loop, started_vault
 
 
@@ -53,6 +54,24 @@ async def test_policies_are_filled_in_with_what_the_last_login_said() -> None:
             outcomes.append(await vault.read(f"secret/data/{team}", token=login.auth.client_token))
 
         assert [type(outcome) for outcome in outcomes] == [NotFound, NotFound]  # both may know that nothing is there
+
+
+@on_loop
+async def test_a_standing_that_is_remembered_costs_a_login_no_listing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with started_vault() as vault:
+        role_id = await _with_role(vault, token_policies=["p1"])
+        secret = await _secret_id(vault)
+        await _login(vault, role_id, secret["secret_id"])  # makes the entity
+        known = await _login(vault, role_id, secret["secret_id"])
+
+        def listed(_self: Identities, _entity_id: str) -> list[str]:
+            raise AssertionError("listed again")
+
+        monkeypatch.setattr(Identities, "direct_group_ids", listed)
+        again = await _login(vault, role_id, secret["secret_id"])
+
+        assert again.auth.entity_id == known.auth.entity_id != ""
+        assert again.auth.policies == known.auth.policies
 
 
 @on_loop

@@ -9,6 +9,8 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from bench.stress_report import Check, held_to
+
 RATE: Final = "rate"
 FIGURES: Final = {
     RATE: "requests/s",
@@ -79,22 +81,7 @@ FEW_SECRETS: Final = 1_000
 MANY_SECRETS: Final = 1_000_000
 
 
-class Held(Struct, frozen=True):
-    """A figure of Conclave alone beside its ceiling."""
-
-    what: str
-    figure: str
-    unit: str
-    value: float
-    at_most: float
-
-    @property
-    def is_met(self) -> bool:
-        """Whether it is low enough."""
-        return self.value <= self.at_most
-
-
-def hold(idle: Sequence[Mapping[str, Any]], secrets: Mapping[int, Mapping[str, float]]) -> Iterable[Held]:
+def hold(idle: Sequence[Mapping[str, Any]], secrets: Mapping[int, Mapping[str, float]]) -> Iterable[Check]:
     """Hold figures to their ceilings; what was not measured is left out.
 
     Args:
@@ -103,9 +90,9 @@ def hold(idle: Sequence[Mapping[str, Any]], secrets: Mapping[int, Mapping[str, f
     """
     for each in idle:
         if each["program"] == "conclave":
-            yield Held("a node that is asked nothing", "memory", "MB", each["resident_bytes"] / 1e6, IDLE_MEGABYTES_MAX)
+            megabytes = each["resident_bytes"] / 1e6
+            yield held_to("a node that is asked nothing", "memory", megabytes, IDLE_MEGABYTES_MAX, "MB")
     if FEW_SECRETS in secrets and MANY_SECRETS in secrets:
         few, many = (secrets[size]["read p50, ms"] for size in (FEW_SECRETS, MANY_SECRETS))
-        yield Held(
-            f"kv-v2 read, {MANY_SECRETS:,} secrets", f"p50 beside {FEW_SECRETS:,}", "times", many / few, GROWN_READ_MAX
-        )
+        what, beside = f"kv-v2 read, {MANY_SECRETS:,} secrets", f"p50 beside {FEW_SECRETS:,}"
+        yield held_to(what, beside, many / few, GROWN_READ_MAX, "times")

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final, cast
 
@@ -299,14 +300,18 @@ def vault() -> Iterator[Figure]:
     with ExitStack() as open_connections:
         writers = [open_connections.enter_context(_connection(fake.vault)) for _ in range(WRITERS)]
         for name, request in writes.items():
-            each = lambda r=request: loop.run_until_complete(_write_through(writers, r))  # noqa: E731  # used once, here
-            yield _measure("vault", name, each, operations=WRITERS)
+            write = partial(_write_at_once, loop, writers, request)
+            yield _measure("vault", name, write, operations=WRITERS)
     loop.run_until_complete(serving.__aexit__(None, None, None))
     loop.close()
 
 
+def _write_at_once(loop: asyncio.AbstractEventLoop, writers: Sequence[FastLaneProtocol], request: bytes) -> None:
+    """Send a request on each connection, and run the loop until all are answered."""
+    loop.run_until_complete(_write_through(writers, request))
+
+
 async def _write_through(writers: Sequence[FastLaneProtocol], request: bytes) -> None:
-    """Send a request on each connection, and wait until all are answered."""
     wires = [cast("_Wire", writer.transport) for writer in writers]
     wanted = sum(wire.answers for wire in wires) + len(wires)
     for writer in writers:

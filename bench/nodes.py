@@ -102,7 +102,7 @@ def wait_until(what: str, holds: Callable[[], bool], seconds_max: float = START_
     while not holds():
         if time.monotonic() > deadline:
             raise NotReady(f"waited {seconds_max:.0f} s in vain for {what}")
-        time.sleep(POLL_SECONDS)
+        time.sleep(POLL_SECONDS)  # other processes are waited for, which tell nobody when it holds
 
 
 class Answer(Struct, frozen=True):

@@ -13,7 +13,7 @@ import msgspec
 
 from bench import report
 from bench.floors import SIZES, Floor
-from bench.goals import FIGURES, RATE, Held, Judged, hold, judge
+from bench.goals import FIGURES, RATE, Judged, hold, judge
 from bench.layers import Figure
 from bench.plots import RATIOS, by_dimension, draw, plot_name
 from bench.report import PAGE_BYTES, RESULTS, Table, said
@@ -81,7 +81,7 @@ def _machine(machine: dict[str, Any]) -> str:
     )
 
 
-def _goals(judged: Sequence[Judged], held: Sequence[Held]) -> str:
+def _goals(judged: Sequence[Judged], held: Sequence[Check]) -> str:
     rows = [
         (
             each.goal.operation,
@@ -94,11 +94,11 @@ def _goals(judged: Sequence[Judged], held: Sequence[Held]) -> str:
     ]
     rows += [
         (
+            each.item,
             each.what,
-            each.figure,
-            f"at most {each.at_most:g} {each.unit}",
+            f"at most {each.bound:g} {each.unit}",
             f"{each.value:.3g} {each.unit}",
-            said(is_met=each.is_met),
+            said(is_met=each.is_held),
         )
         for each in held
     ]

@@ -29,7 +29,7 @@ HEADER_BYTES: Final = 1 + 4 + NONCE_BYTES
 RECORD_OVERHEAD_BYTES: Final = HEADER_BYTES + 16
 DIRECTORIES_CACHED_MAX: Final = 65_536
 MARKERS_CACHED_MAX: Final = 16_384
-"""How many directories' ids, and their markers' storage keys, are remembered."""
+"""Of how many directories the id is remembered, and of how many the storage key of the marker."""
 CACHED_PATH_CHARACTERS_MAX: Final = 256
 """A longer path is not remembered: so many of the longest would fill the memory."""
 NAMES_CACHED_MAX: Final = 32_768

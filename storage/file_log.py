@@ -398,9 +398,9 @@ class FileLog:
             files.rename(draft, path)
             files.sync_folder(self._folder)
         except OSError as error:
-            if file >= 0:
-                files.close(file)
             with self._failing():
+                if file >= 0:
+                    files.close(file)
                 if error.errno in {errno.ENOSPC, errno.EDQUOT} and path.name not in files.names(self._folder):
                     files.unlink(draft)
                     raise Full(f"{self._folder.name}: no space left on the device") from error

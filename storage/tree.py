@@ -119,10 +119,9 @@ class Directory:
         key, name = self._locate(path)
         self._view.put(key, self._seal(key, name, value))
         for directory_path in _ancestors(path):
-            marker = self._barrier.marker_key(self.id, directory_path)
-            if self._view.get(marker) is not None:
+            if self._view.get(self._barrier.marker_key(self.id, directory_path)) is not None:
                 break  # and so are all above it
-            name = directory_path[directory_path.rfind("/", 0, -1) + 1 :].encode()
+            marker, name = self._locate_any(directory_path)
             self._view.put(marker, self._seal(marker, name, b""))
 
     def delete(self, path: str) -> bool:

@@ -266,6 +266,5 @@ def save(ctx: Context, key: Key) -> None:
 
 def join(number: int, payload: bytes, alphabet: str = "") -> str:
     """Return "vault:v2:payload"; the JWS alphabet goes without padding."""
-    if alphabet:
-        return f"{PREFIX}{number}:{base64.b64encode(payload, alphabet.encode()).decode().rstrip('=')}"
-    return f"{PREFIX}{number}:{base64.b64encode(payload).decode()}"
+    text = base64.b64encode(payload, alphabet.encode() or None).decode()
+    return f"{PREFIX}{number}:{text.rstrip('=') if alphabet else text}"

@@ -288,4 +288,4 @@ class Links:
                 self._driver.snapshot_failed(peer)  # it will be offered another one
             reply(chunk)
 
-        self._sender.requested(frame, answered)
+        self._sender.requested(peer, frame, answered)

@@ -7,8 +7,9 @@ pressure and resuming are one thing, and a lost frame costs one repeated questio
 Rules enforced here:
 
 * A sender holds at most one snapshot: one read transaction, shared by all that ask for it. It is dropped when whoever asked
-  for its end has it, or when nobody has asked for a while; until then the log must stay (`pinned_index`), and no page of the
-  state that is freed is used again, so that its file grows by what is written meanwhile.
+  for its end has it, or when nobody gets any further: one whose disk is full asks for the same chunk again and again. Until
+  then the log must stay (`pinned_index`), and no page of the state that is freed is used again, so that its file grows by
+  what is written meanwhile.
 * Reading takes half of one core at most, in a thread, one chunk at a time; so does writing on the other side.
 * A receiver gives up (`TransferFailed`) when the sender is silent or has dropped the snapshot. What it holds stays, and
   the next `fetch` of the same snapshot goes on there.
@@ -31,19 +32,21 @@ from conclave.cluster.frames import ChunkReply, ChunkRequest
 from conclave.cluster.membership import decode_record
 from conclave.cluster.raft import Snapshot, SnapshotMeta, SnapshotTemporarilyUnavailable
 from conclave.storage.errors import Corrupt, SnapshotMismatch, StorageError
-from conclave.storage.snapshots import SNAPSHOT_ID_BYTES, ChunkKind, Installation, Stream
+from conclave.storage.snapshots import SNAPSHOT_ID_BYTES, ChunkKind, Installation, Stream, sequence_of
 from conclave.storage.state import StateReader, StateStore
 
 log = logging.getLogger(__name__)
 
 IDLE_SECONDS_MAX: Final = 120.0
-"""How long a snapshot that nobody asks for is kept: a follower may restart meanwhile and go on where it was."""
+"""How long a snapshot that nobody gets further in is kept: a follower may restart meanwhile and go on where it was."""
 LINGER_SECONDS: Final = 30.0
-"""How long a snapshot is kept after its end was given out, in case that answer got lost."""
+"""How long a snapshot is kept after its end was given out: that answer may be lost, and installing takes a while."""
 REQUESTS_MAX: Final = 16
 """Questions waiting for the reader at once; one more is dropped and will be asked again."""
 REPLY_SECONDS_MAX: Final = 5.0
 """How long an answer may take before the question is repeated."""
+REPEAT_SECONDS_MAX: Final = REPLY_SECONDS_MAX + 1.0
+"""A question that has not come again by then has been answered."""
 ATTEMPTS_MAX: Final = 6
 """How often a question is asked, or a damaged chunk taken, before the transfer is given up."""
 RESTARTS_MAX: Final = 2
@@ -81,9 +84,20 @@ class _Offer:
         self.stream = Stream(reader, snapshot_id)
         self.snapshot_id = snapshot_id
         self.asked_at = now
+        self.advanced_at = now
         self.is_finished = False  # the last answer was its end
+        self.sequences: dict[int, int] = {}  # the chunk furthest on that each peer was given
+        self.at_end: set[int] = set()  # the peers whose last answer was its end
         self.turn = asyncio.Lock()  # the reader is used by one thread at a time
         self.waiting_count = 0
+
+    def given(self, peer: int, sequence: int, chunk: bytes, now: float) -> None:
+        """Take in that a peer was given a chunk."""
+        if sequence > self.sequences.get(peer, -1):
+            self.sequences[peer] = sequence
+            self.advanced_at = now
+        self.is_finished = chunk[0] == ChunkKind.END
+        (self.at_end.add if self.is_finished else self.at_end.discard)(peer)
 
     def descriptor(self) -> Snapshot:
         applied = self.stream.manifest.applied
@@ -118,8 +132,7 @@ class SnapshotSender:
     @property
     def pinned_index(self) -> int | None:
         """The index behind which the log must stay, while a follower may be on its way to it; None if none is."""
-        offer = self._offer
-        return None if offer is None or offer.is_finished else offer.stream.manifest.applied.index
+        return None if self._offer is None else self._offer.stream.manifest.applied.index
 
     def take(self, *, index_min: int = 0) -> Snapshot:
         """Return the descriptor of a snapshot that can be asked for now: the one on offer, or a new one.
@@ -133,10 +146,13 @@ class SnapshotSender:
         offer = self._offer
         if offer is None or offer.is_finished or offer.stream.manifest.applied.index < index_min:
             offer = self._renewed(index_min)
-        offer.asked_at = self._clock()
         return offer.descriptor()
 
-    def requested(self, frame: ChunkRequest, reply: Callable[[ChunkReply], object]) -> None:
+    def is_at_end(self, peer: int) -> bool:
+        """Tell whether a peer has asked for all of the snapshot on offer: it installs it, or does not need it any more."""
+        return self._offer is not None and peer in self._offer.at_end
+
+    def requested(self, peer: int, frame: ChunkRequest, reply: Callable[[ChunkReply], object]) -> None:
         """Answer a follower's question, soon; an empty chunk says that there is no such snapshot (any more)."""
         offer = self._offer
         if offer is None or offer.snapshot_id != frame.snapshot_id:
@@ -146,22 +162,26 @@ class SnapshotSender:
         if offer.waiting_count >= REQUESTS_MAX:
             return
         offer.waiting_count += 1
-        task = asyncio.get_running_loop().create_task(self._answer(offer, frame, reply), name="snapshot chunk")
+        task = asyncio.get_running_loop().create_task(self._answer(offer, peer, frame, reply), name="snapshot chunk")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def expire(self, *, has_taker: bool) -> None:
-        """Drop a snapshot that nobody needs any more, or has asked for in a long time. Called every now and then.
+        """Drop a snapshot that nobody needs any more, or gets any further in. Called every now and then.
 
         Args:
             has_taker: whether a follower may still be on its way to it.
         """
         offer = self._offer
-        if offer is not None:
-            after_end = LINGER_SECONDS if has_taker else 0.0
-            bound = after_end if offer.is_finished else IDLE_SECONDS_MAX
-            if self._clock() - offer.asked_at > bound:
-                self._drop()
+        if offer is None or offer.waiting_count:
+            return
+        now = self._clock()
+        if offer.is_finished:
+            is_over = now - offer.asked_at > (LINGER_SECONDS if has_taker else REPEAT_SECONDS_MAX)
+        else:
+            is_over = now - offer.advanced_at > IDLE_SECONDS_MAX
+        if is_over:
+            self._drop()
 
     async def close(self) -> None:
         """Drop the snapshot and wait until nothing reads the state any more. A later `take` begins a new one."""
@@ -189,13 +209,15 @@ class SnapshotSender:
         if offer is not None and offer.waiting_count == 0:
             offer.reader.close()
 
-    async def _answer(self, offer: _Offer, frame: ChunkRequest, reply: Callable[[ChunkReply], object]) -> None:
+    async def _answer(
+        self, offer: _Offer, peer: int, frame: ChunkRequest, reply: Callable[[ChunkReply], object]
+    ) -> None:
         try:
             async with offer.turn:
                 if offer is not self._offer:
                     chunk, seconds = b"", 0.0
                 else:
-                    chunk, seconds = await self._read(offer, frame.progress)
+                    chunk, seconds = await self._read(offer, peer, frame.progress)
         finally:
             offer.waiting_count -= 1
             if offer is not self._offer and offer.waiting_count == 0:
@@ -203,7 +225,7 @@ class SnapshotSender:
         await asyncio.sleep(seconds)  # as long again as it took: half of one core at most
         reply(ChunkReply(frame.snapshot_id, frame.progress, chunk))
 
-    async def _read(self, offer: _Offer, progress: bytes) -> tuple[bytes, float]:
+    async def _read(self, offer: _Offer, peer: int, progress: bytes) -> tuple[bytes, float]:
         """Return a chunk, empty if it is not to be had, and how long reading it took."""
         began = self._clock()
         try:
@@ -211,8 +233,9 @@ class SnapshotSender:
         except StorageError as error:
             log.warning("cannot send a chunk of a snapshot", extra={"reason": str(error)})
             return b"", 0.0
-        offer.is_finished = chunk[0] == ChunkKind.END
-        return chunk, self._clock() - began
+        now = self._clock()
+        offer.given(peer, sequence_of(progress), chunk, now)
+        return chunk, now - began
 
 
 class SnapshotReceiver:

@@ -21,7 +21,7 @@ from conclave.cluster.persistence import Compact, Writer
 from conclave.cluster.renewal import Renewal
 from conclave.cluster.replica import Peer, Standing, StateMachine
 from conclave.cluster.roster import Roster
-from conclave.cluster.transfer import SnapshotSender
+from conclave.cluster.transfer import LINGER_SECONDS, SnapshotSender
 from conclave.storage.log import LogStore
 
 log = logging.getLogger(__name__)
@@ -124,7 +124,9 @@ class Upkeep:
         taking = self._driver.peers_in_snapshot()
         self._in_snapshot_since = {peer: self._in_snapshot_since.get(peer, now) for peer in taking}
         for peer, since in self._in_snapshot_since.items():
-            if now - max(since, self._links.chunk_requested_at(peer)) > SNAPSHOT_SILENCE_SECONDS:
+            # Who has asked for all of it is silent while it installs that.
+            silence_seconds_max = LINGER_SECONDS if self._sender.is_at_end(peer) else SNAPSHOT_SILENCE_SECONDS
+            if now - max(since, self._links.chunk_requested_at(peer)) > silence_seconds_max:
                 self._driver.snapshot_failed(peer)
 
     async def _look_after_members(self) -> None:

@@ -131,10 +131,7 @@ class Stream:
         Raises:
             SnapshotMismatch: this stream has not led there.
         """
-        try:
-            position = _decode_position(progress) if progress else Position()
-        except msgspec.DecodeError as error:
-            raise SnapshotMismatch("a snapshot's progress does not decode") from error
+        position = _position(progress)
         if position.digest not in self._digests:
             raise SnapshotMismatch("what was received is not the beginning of this snapshot")
         return self._cut(position)[0]
@@ -257,9 +254,26 @@ class Installation:
         self._installer.start(_encode(self._progress))
 
 
+def sequence_of(progress: bytes) -> int:
+    """Return the number of the chunk that a progress asks for, from 0.
+
+    Raises:
+        SnapshotMismatch: it does not decode.
+    """
+    return _position(progress).sequence
+
+
 def encode_progress(progress: Progress) -> bytes:
     """Return the form in which progress is stored beside the records."""
     return _encode(progress)
+
+
+def _position(progress: bytes) -> Position:
+    """Return the place in a stream that a receiver's progress stands for."""
+    try:
+        return _decode_position(progress) if progress else Position()
+    except msgspec.DecodeError as error:
+        raise SnapshotMismatch("a snapshot's progress does not decode") from error
 
 
 def _stored(progress: bytes | None) -> Progress:

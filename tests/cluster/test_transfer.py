@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Container, Coroutine
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from conclave.cluster import transfer
@@ -14,6 +15,7 @@ from conclave.cluster.transfer import (
     ATTEMPTS_MAX,
     IDLE_SECONDS_MAX,
     LINGER_SECONDS,
+    REPEAT_SECONDS_MAX,
     REQUESTS_MAX,
     Descriptor,
     SnapshotReceiver,
@@ -23,12 +25,14 @@ from conclave.cluster.transfer import (
 )
 from conclave.storage.errors import Full
 from conclave.storage.memory import MemoryState
+from conclave.storage.snapshots import Progress, advance
 from conclave.storage.state import Applied, LmdbState, Staging, StateInstaller, StateStore
 
 MAP_BYTES = 1 << 28
 CONF_STATE = ConfState(voters=(1, 2))
 MEMBERSHIP = encode_record(MembershipRecord(conf_state=CONF_STATE, members=(Member(1, "a", "x:1", "", bytes(16)),)))
 SENDER = 1
+TAKER, OTHER = 2, 3
 
 
 def filled(*, count: int = 40, index: int = 7) -> MemoryState:
@@ -83,7 +87,7 @@ class Wire:
         self.requests.append(request)
         self.arrival.set()
         if number not in self.lost:
-            self.sender.requested(request, lambda reply: self.answer(peer, number, reply))
+            self.sender.requested(TAKER, request, lambda reply: self.answer(peer, number, reply))
         return True
 
     def answer(self, peer: int, number: int, reply: ChunkReply) -> None:
@@ -242,18 +246,19 @@ def test_an_empty_state_is_no_snapshot() -> None:
         sender.take()
 
 
-def test_a_snapshot_pins_the_log_until_its_end_was_given_out() -> None:
-    async def scenario() -> tuple[int | None, int | None, int | None]:
+def test_a_snapshot_pins_the_log_until_it_is_dropped() -> None:
+    async def scenario() -> tuple[int | None, ...]:
         wire = Wire(filled(), MemoryState())
         before = wire.sender.pinned_index
         snapshot = wire.sender.take()
         during = wire.sender.pinned_index
         await wire.receiver.fetch(SENDER, snapshot)
-        after = wire.sender.pinned_index
-        await wire.sender.close()
-        return before, during, after
+        being_installed = wire.sender.pinned_index
+        wire.clock.now += REPEAT_SECONDS_MAX + 1
+        wire.sender.expire(has_taker=False)
+        return before, during, being_installed, wire.sender.pinned_index
 
-    assert run(scenario()) == (None, 7, None)
+    assert run(scenario()) == (None, 7, 7, None)
 
 
 def test_a_finished_snapshot_is_not_offered_again() -> None:
@@ -284,6 +289,49 @@ def test_a_snapshot_that_nobody_asks_for_is_dropped() -> None:
     assert (kept, sender.pinned_index) == (7, None)
 
 
+def test_a_snapshot_that_nobody_gets_further_in_is_dropped() -> None:
+    async def scenario() -> tuple[list[int | None], int | None]:
+        source = filled()
+        clock = Clock()
+        sender = SnapshotSender(source, inline, clock)
+
+        async def ask(peer: int, progress: bytes) -> bytes:
+            replies: list[ChunkReply] = []
+            snapshot_id = transfer._decode_descriptor(sender.take().data).snapshot_id
+            sender.requested(peer, ChunkRequest(snapshot_id, progress), replies.append)
+            await asyncio.gather(*sender._tasks)
+            return replies[0].chunk
+
+        progress, _ = advance(Progress(), await ask(TAKER, b""))
+        beyond = msgspec.msgpack.encode(progress.position)
+        pinned = []
+        for peer, place in ((TAKER, beyond), (OTHER, b""), (OTHER, beyond)):  # each of them is further than it was
+            clock.now += IDLE_SECONDS_MAX
+            assert await ask(peer, place)
+            sender.expire(has_taker=True)
+            pinned.append(sender.pinned_index)
+        for _ in range(2):
+            clock.now += IDLE_SECONDS_MAX / 2 + 1
+            assert await ask(TAKER, beyond)
+        sender.expire(has_taker=True)
+        return pinned, sender.pinned_index
+
+    assert run(scenario()) == ([7, 7, 7], None)
+
+
+def test_who_has_asked_for_the_end_is_known() -> None:
+    async def scenario() -> list[bool]:
+        wire = Wire(filled(), MemoryState())
+        snapshot = wire.sender.take()
+        known = [wire.sender.is_at_end(TAKER)]
+        await wire.receiver.fetch(SENDER, snapshot)
+        known += [wire.sender.is_at_end(TAKER), wire.sender.is_at_end(OTHER)]
+        await wire.sender.close()
+        return [*known, wire.sender.is_at_end(TAKER)]
+
+    assert run(scenario()) == [False, True, False, False]
+
+
 def test_a_finished_snapshot_is_dropped_soon(tmp_path: Path) -> None:
     source = LmdbState(tmp_path / "source", map_bytes=MAP_BYTES)
     write(source)
@@ -300,25 +348,46 @@ def test_a_finished_snapshot_is_dropped_soon(tmp_path: Path) -> None:
     source.close()
 
 
-def test_a_finished_snapshot_that_everybody_has_is_dropped_at_once(tmp_path: Path) -> None:
+def test_a_finished_snapshot_that_everybody_has_is_dropped_when_no_question_can_come_again(tmp_path: Path) -> None:
     source = LmdbState(tmp_path / "source", map_bytes=MAP_BYTES)
     write(source)
 
     async def scenario() -> list[int]:
         wire = Wire(source, MemoryState())
         snapshot = wire.sender.take()
-        wire.clock.now += 1
-        wire.sender.expire(has_taker=False)
-        counts = [source._reader_count]
-        await wire.receiver.fetch(SENDER, snapshot)
-        wire.clock.now += 1
-        wire.sender.expire(has_taker=True)
-        counts.append(source._reader_count)
-        wire.sender.expire(has_taker=False)
-        return [*counts, source._reader_count]
+        counts = []
+        for is_fetched, seconds, has_taker in (
+            (False, REPEAT_SECONDS_MAX + 1, False),  # under way
+            (True, REPEAT_SECONDS_MAX - 1, False),  # its end may have got lost
+            (False, 2, True),  # somebody installs it
+            (False, 0, False),
+        ):
+            if is_fetched:
+                await wire.receiver.fetch(SENDER, snapshot)
+            wire.clock.now += seconds
+            wire.sender.expire(has_taker=has_taker)
+            counts.append(source._reader_count)
+        return counts
 
-    assert run(scenario()) == [1, 1, 0]
+    assert run(scenario()) == [1, 1, 1, 0]
     source.close()
+
+
+def test_a_question_that_waits_keeps_its_snapshot() -> None:
+    async def scenario() -> bytes:
+        replies: list[ChunkReply] = []
+        wire = Wire(filled(), MemoryState())
+        snapshot = wire.sender.take()
+        await wire.receiver.fetch(SENDER, snapshot)
+        last = wire.requests[-1]
+        wire.sender.requested(TAKER, last, replies.append)
+        wire.clock.now += IDLE_SECONDS_MAX
+        wire.sender.expire(has_taker=False)
+        await asyncio.gather(*wire.sender._tasks)
+        await wire.sender.close()
+        return replies[0].chunk
+
+    assert run(scenario())
 
 
 def test_an_unknown_snapshot_is_not_to_be_had() -> None:
@@ -326,7 +395,7 @@ def test_an_unknown_snapshot_is_not_to_be_had() -> None:
     sender = SnapshotSender(filled(), inline, Clock())
     sender.take()
 
-    sender.requested(ChunkRequest(b"another", b""), replies.append)
+    sender.requested(TAKER, ChunkRequest(b"another", b""), replies.append)
 
     assert replies == [ChunkReply(b"another", b"", b"")]
 
@@ -336,7 +405,7 @@ def test_a_progress_from_elsewhere_is_not_to_be_had() -> None:
         replies: list[ChunkReply] = []
         sender = SnapshotSender(filled(), inline, Clock())
         snapshot_id = transfer._decode_descriptor(sender.take().data).snapshot_id
-        sender.requested(ChunkRequest(snapshot_id, b"\xc1"), replies.append)
+        sender.requested(TAKER, ChunkRequest(snapshot_id, b"\xc1"), replies.append)
         await sender.close()
         return replies
 
@@ -349,7 +418,7 @@ def test_too_many_questions_at_once_are_dropped() -> None:
         sender = SnapshotSender(filled(), inline, Clock())
         snapshot_id = transfer._decode_descriptor(sender.take().data).snapshot_id
         for _ in range(REQUESTS_MAX + 5):
-            sender.requested(ChunkRequest(snapshot_id, b""), replies.append)
+            sender.requested(TAKER, ChunkRequest(snapshot_id, b""), replies.append)
         await asyncio.gather(*sender._tasks)
         await sender.close()
         return len(replies)
@@ -372,7 +441,7 @@ def test_a_closed_sender_has_closed_its_reader_only_after_the_thread_was_done(tm
         replies: list[ChunkReply] = []
         sender = SnapshotSender(source, slow, Clock())
         snapshot_id = transfer._decode_descriptor(sender.take().data).snapshot_id
-        sender.requested(ChunkRequest(snapshot_id, b""), replies.append)
+        sender.requested(TAKER, ChunkRequest(snapshot_id, b""), replies.append)
         await started.wait()
         closing = asyncio.create_task(sender.close())
         await asyncio.sleep(0)

@@ -46,7 +46,7 @@ REQUESTS_MAX: Final = 16
 REPLY_SECONDS_MAX: Final = 5.0
 """How long an answer may take before the question is repeated."""
 REPEAT_SECONDS_MAX: Final = REPLY_SECONDS_MAX + 1.0
-"""A question that has not come again by then has been answered."""
+"""A question that has not come again by then was most likely answered."""
 ATTEMPTS_MAX: Final = 6
 """How often a question is asked, or a damaged chunk taken, before the transfer is given up."""
 RESTARTS_MAX: Final = 2
@@ -85,7 +85,6 @@ class _Offer:
         self.snapshot_id = snapshot_id
         self.asked_at = now
         self.advanced_at = now
-        self.is_finished = False  # the last answer was its end
         self.sequences: dict[int, int] = {}  # the chunk furthest on that each peer was given
         self.at_end: set[int] = set()  # the peers whose last answer was its end
         self.turn = asyncio.Lock()  # the reader is used by one thread at a time
@@ -96,8 +95,12 @@ class _Offer:
         if sequence > self.sequences.get(peer, -1):
             self.sequences[peer] = sequence
             self.advanced_at = now
-        self.is_finished = chunk[0] == ChunkKind.END
-        (self.at_end.add if self.is_finished else self.at_end.discard)(peer)
+        (self.at_end.add if chunk[0] == ChunkKind.END else self.at_end.discard)(peer)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether everybody who has asked for it was given its end."""
+        return bool(self.at_end) and len(self.at_end) == len(self.sequences)
 
     def descriptor(self) -> Snapshot:
         applied = self.stream.manifest.applied
@@ -144,7 +147,7 @@ class SnapshotSender:
             SnapshotTemporarilyUnavailable: nothing as new as that is durable yet.
         """
         offer = self._offer
-        if offer is None or offer.is_finished or offer.stream.manifest.applied.index < index_min:
+        if offer is None or offer.stream.manifest.applied.index < index_min:
             offer = self._renewed(index_min)
         return offer.descriptor()
 
@@ -177,7 +180,8 @@ class SnapshotSender:
             return
         now = self._clock()
         if offer.is_finished:
-            is_over = now - offer.asked_at > (LINGER_SECONDS if has_taker else REPEAT_SECONDS_MAX)
+            is_over = now - offer.advanced_at > LINGER_SECONDS
+            is_over |= not has_taker and now - offer.asked_at > REPEAT_SECONDS_MAX
         else:
             is_over = now - offer.advanced_at > IDLE_SECONDS_MAX
         if is_over:

@@ -128,6 +128,7 @@ class Upkeep:
             silence_seconds_max = LINGER_SECONDS if self._sender.is_at_end(peer) else SNAPSHOT_SILENCE_SECONDS
             if now - max(since, self._links.chunk_requested_at(peer)) > silence_seconds_max:
                 self._driver.snapshot_failed(peer)
+                self._in_snapshot_since[peer] = now
 
     async def _look_after_members(self) -> None:
         if self._driver.standing is Standing.LEADER:

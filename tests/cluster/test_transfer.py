@@ -261,18 +261,56 @@ def test_a_snapshot_pins_the_log_until_it_is_dropped() -> None:
     assert run(scenario()) == (None, 7, 7, None)
 
 
-def test_a_finished_snapshot_is_not_offered_again() -> None:
+def test_another_taker_shares_a_snapshot_that_one_is_installing() -> None:
+    source = filled()
+
+    async def scenario() -> tuple[bool, list[int | None]]:
+        wire = Wire(source, MemoryState())
+        first = wire.sender.take()
+        await wire.receiver.fetch(SENDER, first)
+        write(source, index=9)
+        is_shared = wire.sender.take() == first and wire.sender.is_at_end(TAKER)
+        pinned = [wire.sender.pinned_index]
+        wire.sender.requested(OTHER, wire.requests[0], lambda _: None)
+        await asyncio.gather(*wire.sender._tasks)
+        wire.clock.now += LINGER_SECONDS + 1
+        wire.sender.expire(has_taker=True)
+        pinned.append(wire.sender.pinned_index)
+        wire.clock.now += IDLE_SECONDS_MAX
+        wire.sender.expire(has_taker=True)
+        return is_shared, [*pinned, wire.sender.pinned_index]
+
+    assert run(scenario()) == (True, [7, 7, None])
+
+
+def test_after_a_snapshot_that_was_taken_comes_a_new_one() -> None:
     source = filled()
 
     async def scenario() -> int:
         wire = Wire(source, MemoryState())
         await wire.receiver.fetch(SENDER, wire.sender.take())
         write(source, index=9)
+        wire.clock.now += REPEAT_SECONDS_MAX + 1
+        wire.sender.expire(has_taker=False)
         index = wire.sender.take().meta.index
         await wire.sender.close()
         return index
 
     assert run(scenario()) == 9
+
+
+def test_an_end_that_is_asked_for_again_and_again_does_not_keep_a_snapshot() -> None:
+    async def scenario() -> int | None:
+        wire = Wire(filled(), MemoryState())
+        await wire.receiver.fetch(SENDER, wire.sender.take())
+        for _ in range(2):
+            wire.clock.now += LINGER_SECONDS / 2 + 1
+            wire.sender.requested(TAKER, wire.requests[-1], lambda _: None)
+            await asyncio.gather(*wire.sender._tasks)
+            wire.sender.expire(has_taker=True)
+        return wire.sender.pinned_index
+
+    assert run(scenario()) is None
 
 
 def test_a_snapshot_that_nobody_asks_for_is_dropped() -> None:

@@ -37,10 +37,8 @@ from conclave.storage.state import StateReader, StateStore
 
 log = logging.getLogger(__name__)
 
-IDLE_SECONDS_MAX: Final = 120.0
-"""How long a snapshot that nobody gets further in is kept: a follower may restart meanwhile and go on where it was."""
-LINGER_SECONDS: Final = 30.0
-"""How long a snapshot is kept after its end was given out: that answer may be lost, and installing takes a while."""
+IDLE_SECONDS_MAX: Final = 30.0
+"""How long a snapshot is kept that nobody gets further in: one may restart and go on where it was, or install all of it."""
 REQUESTS_MAX: Final = 16
 """Questions waiting for the reader at once; one more is dropped and will be asked again."""
 REPLY_SECONDS_MAX: Final = 5.0
@@ -173,18 +171,14 @@ class SnapshotSender:
         """Drop a snapshot that nobody needs any more, or gets any further in. Called every now and then.
 
         Args:
-            has_taker: whether a follower may still be on its way to it.
+            has_taker: whether this node leads, and a member is on its way to it.
         """
         offer = self._offer
         if offer is None or offer.waiting_count:
             return
         now = self._clock()
-        if offer.is_finished:
-            is_over = now - offer.advanced_at > LINGER_SECONDS
-            is_over |= not has_taker and now - offer.asked_at > REPEAT_SECONDS_MAX
-        else:
-            is_over = now - offer.advanced_at > IDLE_SECONDS_MAX
-        if is_over:
+        is_taken = offer.is_finished and not has_taker and now - offer.asked_at > REPEAT_SECONDS_MAX
+        if is_taken or now - offer.advanced_at > IDLE_SECONDS_MAX:
             self._drop()
 
     async def close(self) -> None:

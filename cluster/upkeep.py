@@ -21,7 +21,7 @@ from conclave.cluster.persistence import Compact, Writer
 from conclave.cluster.renewal import Renewal
 from conclave.cluster.replica import Peer, Standing, StateMachine
 from conclave.cluster.roster import Roster
-from conclave.cluster.transfer import LINGER_SECONDS, SnapshotSender
+from conclave.cluster.transfer import IDLE_SECONDS_MAX, SnapshotSender
 from conclave.storage.log import LogStore
 
 log = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ class Upkeep:
         self._in_snapshot_since = {peer: self._in_snapshot_since.get(peer, now) for peer in taking}
         for peer, since in self._in_snapshot_since.items():
             # Who has asked for all of it is silent while it installs that.
-            silence_seconds_max = LINGER_SECONDS if self._sender.is_at_end(peer) else SNAPSHOT_SILENCE_SECONDS
+            silence_seconds_max = IDLE_SECONDS_MAX if self._sender.is_at_end(peer) else SNAPSHOT_SILENCE_SECONDS
             if now - max(since, self._links.chunk_requested_at(peer)) > silence_seconds_max:
                 self._driver.snapshot_failed(peer)
                 self._in_snapshot_since[peer] = now
@@ -140,8 +140,7 @@ class Upkeep:
 
     async def _look_after_log(self) -> None:
         self._links.announce()
-        # Of a node that leads no more nobody can tell what it is still asked for.
-        self._sender.expire(has_taker=not self._driver.is_leader or bool(self._driver.peers_in_snapshot()))
+        self._sender.expire(has_taker=bool(self._driver.peers_in_snapshot()))
         if self._is_cutting:
             return
         facts = LogFacts(

@@ -14,7 +14,6 @@ from conclave.cluster.raft import ConfState, Snapshot, SnapshotMeta, SnapshotTem
 from conclave.cluster.transfer import (
     ATTEMPTS_MAX,
     IDLE_SECONDS_MAX,
-    LINGER_SECONDS,
     REPEAT_SECONDS_MAX,
     REQUESTS_MAX,
     Descriptor,
@@ -273,8 +272,8 @@ def test_another_taker_shares_a_snapshot_that_one_is_installing() -> None:
         pinned = [wire.sender.pinned_index]
         wire.sender.requested(OTHER, wire.requests[0], lambda _: None)
         await asyncio.gather(*wire.sender._tasks)
-        wire.clock.now += LINGER_SECONDS + 1
-        wire.sender.expire(has_taker=True)
+        wire.clock.now += REPEAT_SECONDS_MAX + 1
+        wire.sender.expire(has_taker=False)
         pinned.append(wire.sender.pinned_index)
         wire.clock.now += IDLE_SECONDS_MAX
         wire.sender.expire(has_taker=True)
@@ -304,7 +303,7 @@ def test_an_end_that_is_asked_for_again_and_again_does_not_keep_a_snapshot() -> 
         wire = Wire(filled(), MemoryState())
         await wire.receiver.fetch(SENDER, wire.sender.take())
         for _ in range(2):
-            wire.clock.now += LINGER_SECONDS / 2 + 1
+            wire.clock.now += IDLE_SECONDS_MAX / 2 + 1
             wire.sender.requested(TAKER, wire.requests[-1], lambda _: None)
             await asyncio.gather(*wire.sender._tasks)
             wire.sender.expire(has_taker=True)
@@ -377,7 +376,7 @@ def test_a_finished_snapshot_is_dropped_soon(tmp_path: Path) -> None:
     async def scenario() -> None:
         wire = Wire(source, MemoryState())
         await wire.receiver.fetch(SENDER, wire.sender.take())
-        wire.clock.now += LINGER_SECONDS + 1
+        wire.clock.now += IDLE_SECONDS_MAX + 1
         wire.sender.expire(has_taker=True)
 
     run(scenario())

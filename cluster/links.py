@@ -91,7 +91,6 @@ class Links:
         self._handlers = handlers
         self._announcement = announcement
         self._clock = clock
-        self._asked_at: dict[int, float] = {}
         self._refused: set[int] = set()
         self._back: dict[int, Reply] = {}
         self._back_to_offer: dict[int, Reply] = {}  # on bulk connections, where alone there is room for chunks
@@ -188,10 +187,6 @@ class Links:
         heard = self._roster.heard_addresses()
         return tuple((raft_id, heard[raft_id]) for raft_id in sorted(heard.keys() - {self._raft_id, asker}))
 
-    def chunk_requested_at(self, peer: int) -> float:
-        """Return when a peer has last asked for a part of a snapshot; 0.0: never."""
-        return self._asked_at.get(peer, 0.0)
-
     # -- transport.Receiver --
 
     def admit(self, raft_id: int, incarnation: bytes) -> Admittance:
@@ -281,8 +276,6 @@ class Links:
         return lambda body: handler(body, member.node_id)
 
     def _chunk_requested(self, peer: int, frame: ChunkRequest, reply: Reply) -> None:
-        self._asked_at[peer] = self._clock()
-
         def answered(chunk: ChunkReply) -> None:
             if not chunk.chunk:
                 self._driver.snapshot_failed(peer)  # it will be offered another one

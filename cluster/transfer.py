@@ -38,7 +38,10 @@ from conclave.storage.state import StateReader, StateStore
 log = logging.getLogger(__name__)
 
 IDLE_SECONDS_MAX: Final = 30.0
-"""How long a snapshot is kept that nobody gets further in: one may restart and go on where it was, or install all of it."""
+"""How long a snapshot is kept that nobody gets further in: one may restart and go on where it was, or install all of it.
+If this node does not lead, or no member is on its way to it any more, `REPEAT_SECONDS_MAX` are enough after its end."""
+SILENCE_SECONDS_MAX: Final = 5.0
+"""After so long without a question the taker of a snapshot has died, or given up, if it does not install it."""
 REQUESTS_MAX: Final = 16
 """Questions waiting for the reader at once; one more is dropped and will be asked again."""
 REPLY_SECONDS_MAX: Final = 5.0
@@ -93,7 +96,10 @@ class _Offer:
         if sequence > self.sequences.get(peer, -1):
             self.sequences[peer] = sequence
             self.advanced_at = now
-        (self.at_end.add if chunk[0] == ChunkKind.END else self.at_end.discard)(peer)
+        if chunk[0] == ChunkKind.END:
+            self.at_end.add(peer)
+        else:
+            self.at_end.discard(peer)
 
     @property
     def is_finished(self) -> bool:
@@ -128,6 +134,7 @@ class SnapshotSender:
         self._clock = clock
         self._random_bytes = random_bytes
         self._offer: _Offer | None = None
+        self._asked_at: dict[int, float] = {}  # by peer, whatever it asked for
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -153,13 +160,19 @@ class SnapshotSender:
         """Tell whether a peer has asked for all of the snapshot on offer: it installs it, or does not need it any more."""
         return self._offer is not None and peer in self._offer.at_end
 
+    def is_silent(self, peer: int, since: float) -> bool:
+        """Tell whether a peer that is to take a snapshot since then does not ask for it, so that the core is to probe it."""
+        seconds_max = IDLE_SECONDS_MAX if self.is_at_end(peer) else SILENCE_SECONDS_MAX
+        return self._clock() - max(since, self._asked_at.get(peer, since)) > seconds_max
+
     def requested(self, peer: int, frame: ChunkRequest, reply: Callable[[ChunkReply], object]) -> None:
         """Answer a follower's question, soon; an empty chunk says that there is no such snapshot (any more)."""
+        self._asked_at[peer] = now = self._clock()
         offer = self._offer
         if offer is None or offer.snapshot_id != frame.snapshot_id:
             reply(ChunkReply(frame.snapshot_id, frame.progress, b""))
             return
-        offer.asked_at = self._clock()
+        offer.asked_at = now
         if offer.waiting_count >= REQUESTS_MAX:
             return
         offer.waiting_count += 1

@@ -21,15 +21,13 @@ from conclave.cluster.persistence import Compact, Writer
 from conclave.cluster.renewal import Renewal
 from conclave.cluster.replica import Peer, Standing, StateMachine
 from conclave.cluster.roster import Roster
-from conclave.cluster.transfer import IDLE_SECONDS_MAX, SnapshotSender
+from conclave.cluster.transfer import SnapshotSender
 from conclave.storage.log import LogStore
 
 log = logging.getLogger(__name__)
 
 ROUND_SECONDS: Final = 0.1
 SLOW_ROUND_SECONDS: Final = 1.0
-SNAPSHOT_SILENCE_SECONDS: Final = 5.0
-"""After so long without a question the taker of a snapshot has died, or given up; the core then probes it again."""
 SUCCESSOR_CONTACT_SECONDS_MAX: Final = 1.0
 CUT_ENTRIES: Final = 512
 """Entries cut by one job of the writer, so that appends get in between."""
@@ -124,9 +122,7 @@ class Upkeep:
         taking = self._driver.peers_in_snapshot()
         self._in_snapshot_since = {peer: self._in_snapshot_since.get(peer, now) for peer in taking}
         for peer, since in self._in_snapshot_since.items():
-            # Who has asked for all of it is silent while it installs that.
-            silence_seconds_max = IDLE_SECONDS_MAX if self._sender.is_at_end(peer) else SNAPSHOT_SILENCE_SECONDS
-            if now - max(since, self._links.chunk_requested_at(peer)) > silence_seconds_max:
+            if self._sender.is_silent(peer, since):
                 self._driver.snapshot_failed(peer)
                 self._in_snapshot_since[peer] = now
 

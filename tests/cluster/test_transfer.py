@@ -16,6 +16,7 @@ from conclave.cluster.transfer import (
     IDLE_SECONDS_MAX,
     REPEAT_SECONDS_MAX,
     REQUESTS_MAX,
+    SILENCE_SECONDS_MAX,
     Descriptor,
     SnapshotReceiver,
     SnapshotSender,
@@ -367,6 +368,23 @@ def test_who_has_asked_for_the_end_is_known() -> None:
         return [*known, wire.sender.is_at_end(TAKER)]
 
     assert run(scenario()) == [False, True, False, False]
+
+
+def test_a_taker_is_silent_soon_and_later_while_it_installs() -> None:
+    async def scenario() -> list[bool]:
+        wire = Wire(filled(), MemoryState())
+        snapshot, since = wire.sender.take(), wire.clock.now
+        wire.clock.now += SILENCE_SECONDS_MAX
+        seen = [wire.sender.is_silent(TAKER, since)]
+        wire.clock.now += 1
+        seen.append(wire.sender.is_silent(TAKER, since))
+        await wire.receiver.fetch(SENDER, snapshot)
+        wire.clock.now += IDLE_SECONDS_MAX
+        seen.append(wire.sender.is_silent(TAKER, since))
+        wire.clock.now += 1
+        return [*seen, wire.sender.is_silent(TAKER, since)]
+
+    assert run(scenario()) == [False, True, False, True]
 
 
 def test_a_finished_snapshot_is_dropped_soon(tmp_path: Path) -> None:

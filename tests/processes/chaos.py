@@ -40,8 +40,6 @@ UNHEALTHY: Final = 474
 RATE_MIN: Final = 5
 MEMORY_BYTES_MAX: Final = 256 << 20
 FILE_BYTES_MAX: Final = 512 << 20
-STATE_SLACK_BYTES: Final = 64 << 20
-"""Beside the state twice, if that is more: a snapshot that is taken in stands beside the state that it replaces."""
 VERSIONS_MAX: Final = 400
 """More than a key ever gets: all of them are read at the end."""
 ACCEPTED_SECONDS_MAX: Final = 30.0
@@ -512,9 +510,8 @@ class Run:
             if memory > MEMORY_BYTES_MAX:
                 complaints.append(f"{node.name} holds {memory >> 20} MiB of memory")
             sizes = {file.relative_to(node.folder): file.stat().st_blocks * 512 for file in _files(node)}
+            complaints += [f"{name} takes {size >> 20} MiB" for name, size in sizes.items() if size > FILE_BYTES_MAX]
             live = _live_bytes(node.data / "state")
-            bound = max(FILE_BYTES_MAX, 2 * live + STATE_SLACK_BYTES)
-            complaints += [f"{name} takes {size >> 20} MiB" for name, size in sizes.items() if size > bound]
             largest = max(sizes, key=lambda name: sizes[name])
             self.notes.append(
                 f"{node.name} holds {memory >> 20} MiB; its state {live >> 20} MiB; "

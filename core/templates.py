@@ -21,8 +21,9 @@ from msgspec import Struct
 
 from conclave.core.identity import Alias, Entity, Group
 
-_TEMPLATE: Final = re.compile(r"\{\{((?:(?!\{\{|\}\}).)*+)\}\}", re.DOTALL)
-"""Reads each character once, whatever a policy holds: braces without their counterpart, or a thousand spaces."""
+_TEMPLATE: Final = re.compile(r"\{\{([^{}]*(?:(?:\{(?!\{)|\}(?!\}))[^{}]*)*)\}\}")
+"""Reads each character twice at most, whatever a policy holds: braces without their counterpart, or a thousand spaces. No
+possessive quantifier: up to Python 3.11.4 one of a group that can go back does not match what it must (gh-106052)."""
 _WIDENING: Final = ("/", "*")
 
 

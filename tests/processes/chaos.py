@@ -41,9 +41,11 @@ UNHEALTHY: Final = 474
 RATE_MIN: Final = 5
 MEMORY_BYTES_MAX: Final = 256 << 20
 FILE_BYTES_MAX: Final = 512 << 20
+STATE_SHARE_MAX: Final = 1.75
 STATE_SLACK_BYTES: Final = 64 << 20
-"""A state's file may take as much beside the state twice, if that is more than other files may: while a snapshot of it is
-sent, no page that is given up is used again, and how long that takes grows with the state as it does."""
+"""Of a state's file, if that is more than other files may take, beside so many times what it holds: while a snapshot of it
+is sent, no page that is given up is used again, and how long that takes grows with the state. Less than the 682 MiB for
+340 that a reader left which was kept too long."""
 VERSIONS_MAX: Final = 400
 """More than a key ever gets: all of them are read at the end."""
 ACCEPTED_SECONDS_MAX: Final = 30.0
@@ -516,7 +518,8 @@ class Run:
             sizes = {file.relative_to(node.folder): file.stat().st_blocks * 512 for file in _files(node)}
             state = node.data / "state"
             live = _live_bytes(state)
-            bounds = {(state / LMDB_FILE).relative_to(node.folder): max(FILE_BYTES_MAX, 2 * live + STATE_SLACK_BYTES)}
+            state_bound = max(FILE_BYTES_MAX, int(STATE_SHARE_MAX * live) + STATE_SLACK_BYTES)
+            bounds = {(state / LMDB_FILE).relative_to(node.folder): state_bound}
             complaints += [
                 f"{name} takes {size >> 20} MiB"
                 for name, size in sizes.items()

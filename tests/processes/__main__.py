@@ -29,7 +29,9 @@ def main() -> int:
             sys.exit(f"{error}; scripts/chaos installs it, and --without-clock-jumps goes without")
     # What is measured is not to be the relays', so they are there only where wires are cut.
     wires = {"kills": [False], "failover": [False, True], "steady": [False], "chaos": [True]}[plan]
-    told = report(plan, options.seed, [_run(options, has_wires=has_wires) for has_wires in wires])
+    folders = [Path(tempfile.mkdtemp(prefix="conclave-chaos-")) for _ in wires]
+    verdicts = [_run(options, folder, has_wires=has) for folder, has in zip(folders, wires, strict=True)]
+    told = report(plan, options.seed, verdicts)
     text = describe(told)
     _say(text)
     path: Path = options.report or Path("build") / f"{plan}-{options.seed}"
@@ -37,11 +39,14 @@ def main() -> int:
     path.with_suffix(".txt").write_text(text)
     path.with_suffix(".json").write_bytes(msgspec.json.format(msgspec.json.encode(told)) + b"\n")
     _say(f"{path.with_suffix('.txt')} and .json have this, too")
-    return int(bool(told.wrong))
+    if told.wrong:
+        return 1
+    for folder in folders:
+        shutil.rmtree(folder)
+    return 0
 
 
-def _run(options: argparse.Namespace, *, has_wires: bool) -> Verdict:
-    folder = Path(tempfile.mkdtemp(prefix="conclave-chaos-"))
+def _run(options: argparse.Namespace, folder: Path, *, has_wires: bool) -> Verdict:
     has_small_disks = bool(options.chaos) and can_have_small_disks()
     _say(f"seed {options.seed}, nodes in {folder}")
     with running(
@@ -55,10 +60,7 @@ def _run(options: argparse.Namespace, *, has_wires: bool) -> Verdict:
             steady(run, options.steady * 60, options.burners)
         else:
             chaos(run, options.chaos * 60)
-        verdict = run.finish()
-    if not verdict.complaints:
-        shutil.rmtree(folder)
-    return verdict
+        return run.finish()
 
 
 def _say(text: str) -> None:

@@ -49,7 +49,7 @@ from conclave.core.metrics import Metrics
 from conclave.core.pipeline import Pipeline
 from conclave.core.services import Limits
 from conclave.core.snapshot_schedule import Schedule, ScheduledSnapshots
-from conclave.core.store import Store
+from conclave.core.store import WHAT_TO_DO_ABOUT_DAMAGE, Store
 from conclave.core.system import System
 from conclave.core.system.raft import failure_tolerance
 from conclave.core.vault import Vault
@@ -60,7 +60,7 @@ from conclave.presentation import banner, sanitized, storage_name
 from conclave.recover import recover_stores, use_peers_file
 from conclave.runtime import CollectorWatch, settle_memory, share_interpreter
 from conclave.storage.environment import LMDB_FILE
-from conclave.storage.errors import StorageError
+from conclave.storage.errors import Corrupt, StorageError
 from conclave.storage.file_log import FileLog
 from conclave.storage.log import LmdbLog, LogStore
 from conclave.storage.memory import MemoryLog, MemoryState
@@ -283,15 +283,16 @@ class Server:
         self._log_store.close()
 
     def reload(self, options: Options) -> None:
-        """Read certificates and the log level anew; what cannot be read leaves things as they are."""
+        """Read certificates and the log level anew, and open audit logs anew; what cannot be read stays as it is."""
         try:
             if options.config_paths:
                 logs.set_level(_configuration(options).config.log_level)
             self.listeners.reload()
+            self.vault.auditor.reopen()
         except (ConfigError, OSError, ValueError) as error:
             log.error("cannot reload", extra={"reason": str(error)})  # noqa: TRY400  (its text is all there is to say)
         else:
-            log.info("reloaded certificates and log level")
+            log.info("reloaded certificates, log level and audit logs")
 
 
 # -- parts --
@@ -311,12 +312,16 @@ def open_storage(config: ServerConfig) -> tuple[LogStore, StateStore]:
         # A folder from before there was the other format goes on in its own.
         log_store = (LmdbLog if (folder / "log" / LMDB_FILE).exists() else FileLog)(folder / "log")
     except (OSError, StorageError) as error:
-        raise StartFailed(f"the log in {folder} cannot be opened: {error}") from error
+        raise StartFailed(f"the log in {folder} cannot be opened: {error}{_advice(error)}") from error
     try:
         return log_store, LmdbState(folder / "state")
     except (OSError, StorageError) as error:
         log_store.close()
-        raise StartFailed(f"the state in {folder} cannot be opened: {error}") from error
+        raise StartFailed(f"the state in {folder} cannot be opened: {error}{_advice(error)}") from error
+
+
+def _advice(error: Exception) -> str:
+    return f"; {WHAT_TO_DO_ABOUT_DAMAGE}" if isinstance(error, Corrupt) else ""
 
 
 def _use_peers_file(config: ServerConfig, log_store: LogStore, state_store: StateStore) -> None:

@@ -19,7 +19,7 @@ from msgspec import Struct
 from conclave.core.audit_devices import Device, DeviceFailed, open_device
 from conclave.core.audit_records import Style, Subject, hasher, request_record, response_record
 from conclave.core.contract import Response, Storage
-from conclave.core.errors import InternalError, InvalidRequest, RequestError
+from conclave.core.errors import InternalError, InvalidRequest, RequestError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,7 @@ KEY_BYTES: Final = 32
 DEVICES_MAX: Final = 16
 """Each record is written to every device while its client waits."""
 TEST_PATH: Final = "sys/audit/test"
+UNKNOWN_DEVICES: Final = "this node cannot read which audit devices there are, so it refuses what it could not record"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -119,14 +120,20 @@ class Auditor:
         self.on_failure: Callable[[str], None] = lambda kind: None  # noqa: ARG005  (a name for whoever sets it)
         self._now_ns = now_ns
         self._open: dict[str, _Open] = {}
+        self._is_list_unknown = False
 
     @property
     def is_idle(self) -> bool:
         """Whether there is no device, and so nothing to do."""
-        return not self._open
+        return not self._open and not self._is_list_unknown
+
+    def refuse_all(self) -> None:
+        """Record nothing and refuse every request until `use` tells the devices: their list cannot be read."""
+        self._is_list_unknown = True
 
     def use(self, devices: Sequence[AuditDevice]) -> None:
         """Write to exactly these devices from now on: open what is new, close what is gone."""
+        self._is_list_unknown = False
         wanted = {device.path: device for device in devices}
         for path in [path for path, opened in self._open.items() if wanted.get(path) != opened.record]:
             closed = self._open.pop(path).device
@@ -165,6 +172,7 @@ class Auditor:
 
         Raises:
             InternalError: there are devices, and none has taken the record.
+            Unavailable: nobody knows which devices there are.
         """
         now_ns = self._now_ns()
         self._write("request", lambda style: _encode(request_record(subject, now_ns, style, error)))
@@ -173,12 +181,14 @@ class Auditor:
         """Record an answer that is about to leave.
 
         Raises:
-            InternalError: there are devices, and none has taken the record.
+            InternalError, Unavailable: as `request`.
         """
         now_ns = self._now_ns()
         self._write("response", lambda style: _encode(response_record(subject, now_ns, style, outcome)))
 
     def _write(self, kind: str, line: Callable[[Style], bytes]) -> None:
+        if self._is_list_unknown:
+            raise Unavailable(UNKNOWN_DEVICES)
         if not self._open:
             return
         has_been_taken = False

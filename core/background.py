@@ -29,7 +29,7 @@ from conclave.core.services import AREA_DOOMED, AREA_TOKENS, TABLE_EXPIRY, Servi
 from conclave.core.store import Settlement, settlement_of
 from conclave.core.tokens import ENDED_PREFIXES
 from conclave.core.versions import note_version
-from conclave.storage.errors import StorageError
+from conclave.storage.errors import Corrupt, Misfit, StorageError
 from conclave.storage.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -106,6 +106,8 @@ class Background:
                 pause_seconds = self._pause_seconds()
             except (ClusterError, StorageError) as error:
                 log.warning("background work is held up", extra={"reason": str(error)})
+                if isinstance(error, Corrupt) and not isinstance(error, Misfit):
+                    self._vault.store.note_damage(error)
                 pause_seconds = RETRY_SECONDS
             except Exception:  # the loop's edge: expiry must go on whatever one record does to it
                 log.exception("background work failed")

@@ -18,7 +18,7 @@ from conclave.cluster.errors import ClusterError, NoQuorum, NotLeader, Overloade
 from conclave.core import outcomes
 from conclave.core.context import RequestContext
 from conclave.core.contract import Context, Request, Response
-from conclave.core.errors import InternalError, RequestError, TooLarge, Unavailable
+from conclave.core.errors import RequestError, TooLarge, Unavailable
 from conclave.core.forwarding import UNKNOWN_OUTCOME, Reply
 from conclave.core.keys import Keys
 from conclave.core.outcomes import Outcome
@@ -74,9 +74,8 @@ class Execution:
             done(error)
         except NotLeader:
             done(Reply.NOT_HAPPENED)
-        except Exception:  # the edge of a request: its client gets an answer and the server goes on
-            log.exception("a request failed")
-            done(InternalError("internal error"))
+        except Exception as error:  # noqa: BLE001  # the edge of a request: its client gets an answer and the server goes on
+            done(self._vault.failure(error))
 
     def _execute(self, request: Request, request_id: bytes, done: Settled) -> None:
         vault = self._vault
@@ -95,9 +94,8 @@ class Execution:
             outcome = result
         except RequestError as error:
             outcome = error
-        except Exception:  # as in execute(), but with the token's use counted and the answer recorded
-            log.exception("a request failed")
-            outcome = InternalError("internal error")
+        except Exception as error:  # noqa: BLE001  # as in execute(), but with the token's use counted and the answer recorded
+            outcome = self._vault.failure(error)
         if not isinstance(outcome, Response):  # what it put is dropped, yet it was a use of its token
             transaction = vault.store.writing()
             vault.pipeline.count_use(plan, request, vault.services(keys, transaction))
@@ -170,9 +168,8 @@ class Execution:
         except asyncio.CancelledError:
             done(Reply.UNKNOWN)
             raise
-        except Exception:  # as in execute()
-            log.exception("a request failed")
-            outcome = InternalError("internal error")
+        except Exception as error:  # noqa: BLE001  # as in execute()
+            outcome = self._vault.failure(error)
         finally:
             work.close()
         done(outcome)

@@ -396,8 +396,8 @@ class Lifecycle:
             return
         try:
             rules = read_rules(services)
-        except StorageError:  # called inside the feed, which must not be held up; the rules stay as they were
-            log.exception("the rules of autopilot cannot be read")
+        except StorageError as error:  # called inside the feed, which must not be held up; the rules stay as they were
+            self.vault.failure(error)
             return
         if rules != self.autopilot:
             self.autopilot = rules

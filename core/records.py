@@ -6,7 +6,7 @@ from typing import TypeVar, overload
 import msgspec
 from msgspec import Struct
 
-from conclave.storage.errors import Corrupt
+from conclave.storage.errors import Misfit
 from conclave.storage.tree import Directory
 
 T = TypeVar("T")
@@ -31,7 +31,8 @@ class Records:
         """Return the record at `path`, decoded when a type is given; None if there is none.
 
         Raises:
-            Corrupt: the record opens but does not decode.
+            Corrupt: the record does not open.
+            Misfit: it opens but does not decode.
         """
         stored = self.directory.get(path)
         return stored if stored is None or as_type is None else _decoder(as_type)(stored)
@@ -58,7 +59,7 @@ class Records:
 
 
 def _decoder(as_type: type[T]) -> Callable[[bytes], T]:
-    """Return what decodes records of a type; it raises `Corrupt`."""
+    """Return what decodes records of a type; it raises `Misfit`."""
     known = _decoders.get(as_type)
     if known is None:
         known = _decoders[as_type] = _new_decoder(as_type)
@@ -74,6 +75,6 @@ def _new_decoder(as_type: type[T]) -> Callable[[bytes], T]:
         try:
             return decode(stored)
         except msgspec.ValidationError as error:
-            raise Corrupt(f"a record is no {as_type.__name__}: {error}") from error
+            raise Misfit(f"a record is no {as_type.__name__}: {error}") from error
 
     return decode_record

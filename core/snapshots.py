@@ -44,7 +44,7 @@ from conclave.storage.archive import Checking, Server, new_spool, write_file
 from conclave.storage.barrier import Barrier
 from conclave.storage.errors import Corrupt, SnapshotMismatch, StorageError, WrongKey
 from conclave.storage.keyring import Keyring, unwrap_keyring
-from conclave.storage.seal import KEYRING_KEY, ROOT_KEY_KEY, SEAL_CONFIG_KEY, check_clear_records
+from conclave.storage.seal import CLEAR_KEYS, KEYRING_KEY, ROOT_KEY_KEY, SEAL_CONFIG_KEY, check_clear_records
 from conclave.storage.snapshots import SNAPSHOT_ID_BYTES, Pairs
 from conclave.storage.state import StateReader
 from conclave.storage.transaction import Transaction
@@ -331,7 +331,7 @@ class _KeyCheck:
         for key, value in pairs:
             if not KEY_BYTES_MIN <= len(key) <= KEY_BYTES_MAX:
                 raise Corrupt("snapshot: a record has a key of a wrong length")
-            if key in {SEAL_CONFIG_KEY, ROOT_KEY_KEY, KEYRING_KEY}:
+            if key in CLEAR_KEYS:
                 self._clear[key] = value
 
     def open_seal(self, sealed: bytes) -> bytes | None:

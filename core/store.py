@@ -27,7 +27,7 @@ from typing import Final, TypeVar
 from conclave.cluster.errors import NotLeader
 from conclave.cluster.replica import Replica, Standing, Ticket
 from conclave.core.errors import Unavailable
-from conclave.storage.errors import Full
+from conclave.storage.errors import Full, StorageError
 from conclave.storage.overlay import Overlay
 from conclave.storage.transaction import Transaction
 from conclave.storage.writeset import Stage, WriteSet
@@ -41,6 +41,10 @@ FULL_RETRY_SECONDS: Final = 1.0
 FLUSH_POLL_SECONDS: Final = 0.05
 """How often the overlay is asked whether a flush to the state environment is due."""
 
+WHAT_TO_DO_ABOUT_DAMAGE: Final = (
+    "remove this node from the cluster (operator raft remove-peer), wipe its data folder and join it anew; "
+    "the other nodes go on"
+)
 RESTORING: Final = "a snapshot is being restored"
 
 T = TypeVar("T")
@@ -102,6 +106,7 @@ class Store:
         self.on_standing: Callable[[Standing, int], None] = lambda _standing, _term: None
         self.on_committed: Callable[[float], None] = lambda milliseconds: None  # noqa: ARG005  (told how long it took)
         self.on_replaced: Callable[[], None] = lambda: None
+        self.on_damage: Callable[[], None] = lambda: None
         self._wall_clock_ns = wall_clock_ns
         self._monotonic_seconds = monotonic_seconds
         self._replica: Replica | None = None
@@ -110,6 +115,7 @@ class Store:
         self._flusher: asyncio.Task[None] | None = None
         self._flush_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="flush")
         self._flush_fault: BaseException | None = None
+        self._damage: StorageError | None = None
         self._flush_again_seconds = 0.0  # of the monotonic clock: not before then, after the disk was full
         self._is_idle = asyncio.Event()
         self._is_idle.set()
@@ -134,7 +140,16 @@ class Store:
     @property
     def fault(self) -> str | None:
         """Why this node can no longer keep what it applies; None as long as it can."""
+        if self._damage is not None:
+            return f"the state is damaged: {self._damage}; {WHAT_TO_DO_ABOUT_DAMAGE}"
         return None if self._flush_fault is None else f"cannot flush the state: {self._flush_fault}"
+
+    def note_damage(self, error: StorageError) -> None:
+        """Say in `fault` that the state holds what nobody wrote there, until it is replaced."""
+        if self._damage is None:
+            log.critical("the state is damaged", extra={"reason": str(error), "what_to_do": WHAT_TO_DO_ABOUT_DAMAGE})
+            self._damage = error
+        self.on_damage()
 
     # -- transactions --
 
@@ -334,7 +349,7 @@ class Store:
     def state_replaced(self) -> None:
         """Start over from a state that came as a snapshot; proposals it covers can no longer be told apart."""
         self._is_being_replaced = False
-        self._flush_fault = None
+        self._flush_fault = self._damage = None
         self.overlay.reload()
         for index in [index for index in self._pending if index <= self.overlay.applied_index]:
             for pending in self._pending.pop(index):

@@ -40,11 +40,12 @@ from conclave.core.keys import Keys
 from conclave.core.outcomes import Outcome
 from conclave.core.pipeline import NeedsLeader, Pipeline, Plan
 from conclave.core.quotas import RateLimiter, RateLimitTable
+from conclave.core.scrubber import Scrubber
 from conclave.core.services import AREA_AUDIT, AREA_QUOTAS, Services, area_id
 from conclave.core.store import Store
 from conclave.core.trail import Trail
 from conclave.core.uploads import Uploads
-from conclave.storage.errors import StorageError
+from conclave.storage.errors import Corrupt, Misfit, StorageError
 from conclave.storage.transaction import Transaction
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,9 @@ Done = Callable[[Outcome], None]
 VAULT_IS_SEALED: Final = "Vault is sealed"
 REMOVED: Final = "Vault is sealed: this node has been removed from the cluster; wipe its data directory and join again"
 """Begins with words by which clients know that a node serves nothing."""
+DAMAGED: Final = "the state of this node is damaged; try again: another node holds the same"
+HAND_OVER_SECONDS: Final = 60.0
+"""Pause between two attempts of a damaged node to be led by another."""
 NOT_WITH_A_USE_LIMIT: Final = (
     "an operation on one node takes a token without a use limit, for only the leader counts uses"
 )
@@ -90,6 +94,7 @@ class Vault:
         self.forwarder = Forwarder(peers, self.execution, time.monotonic)
         self.uploads = self.forwarder.uploads = Uploads(peers, self.handle)
         self.background = Background(self)
+        self.scrubber = Scrubber(self)
         self.auditor = Auditor(forbidden_folders, store.now_ns)
         self.rate_limiter = RateLimiter()
         self._unsubscribe: list[Callable[[], None]] = []
@@ -98,9 +103,11 @@ class Vault:
         self.on_sealed_changed: Callable[[], None] = lambda: None
         self.on_state_replaced: Callable[[], None] = lambda: None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._hands_over_again = 0.0  # of the monotonic clock: not before then
         self._reads: list[tuple[Request, Done]] = []
         self._barrier_task: asyncio.Task[None] | None = None
         pipeline.connect(self.execution)
+        store.on_damage = self._damage_noted
         store.on_standing = self._standing_changed
         store.on_replaced = self._state_replaced
         peers.serve(self.forwarder.serve)
@@ -123,6 +130,7 @@ class Vault:
         self.pipeline.caches.attach(self.store.overlay, keys.barrier)
         self._follow(keys, AREA_AUDIT, self._use_audit_devices)
         self._follow(keys, AREA_QUOTAS, self._use_rate_limits)
+        self.scrubber.start()
         log.info("unsealed")
         self.on_sealed_changed()
         self._consider_activity()
@@ -132,6 +140,7 @@ class Vault:
         if self.keys is None:
             return
         self.background.stop()
+        self.scrubber.stop()
         self.active_since_ns = None
         self.keys = None
         self.on_standby()
@@ -153,15 +162,16 @@ class Vault:
         services = self.services(keys, self.store.reading())
         try:
             self.auditor.use(AuditTable(services.area(AREA_AUDIT)).all())
-        except StorageError:  # called inside the feed, which must not be held up; the devices stay as they were
-            log.exception("the audit devices cannot be read")
+        except StorageError as error:  # called inside the feed, which must not be held up
+            self.failure(error)
+            self.auditor.refuse_all()
 
     def _use_rate_limits(self, keys: Keys) -> None:
         services = self.services(keys, self.store.reading())
         try:
             self.rate_limiter.use(RateLimitTable(services.area(AREA_QUOTAS)).all())
-        except StorageError:  # as above
-            log.exception("the rate limits cannot be read")
+        except StorageError as error:  # as above; the limits stay as they were
+            self.failure(error)
 
     async def stop(self) -> None:
         """Seal, and end every task of this vault; requests still held are refused."""
@@ -190,6 +200,7 @@ class Vault:
         if self.keys is not None:
             self._use_audit_devices(self.keys)
             self._use_rate_limits(self.keys)
+            self.scrubber.start()
         if self.active_since_ns is not None:
             self.background.start()  # anew: when the next lease ends it knew of another state
         self.on_state_replaced()
@@ -214,9 +225,8 @@ class Vault:
             self._dispatch(request, done)
         except RequestError as error:
             done(error)
-        except Exception:  # the edge of a request: its client gets an answer and the server goes on
-            log.exception("a request failed")
-            done(InternalError("internal error"))
+        except Exception as error:  # noqa: BLE001  # the edge of a request: its client gets an answer and the server goes on
+            done(self.failure(error))
 
     def _dispatch(self, request: Request, done: Done) -> None:
         local = self.pipeline.plan_sealed(request)
@@ -308,9 +318,32 @@ class Vault:
         except asyncio.CancelledError:
             done(Unavailable("this node is stopping"))
             raise
-        except Exception:  # as in handle()
-            log.exception("a request failed")
-            done(InternalError("internal error"))
+        except Exception as error:  # noqa: BLE001  # as in handle()
+            done(self.failure(error))
+
+    def failure(self, error: Exception) -> RequestError:
+        """Return what the client is told of an error that is no refusal: never its text.
+
+        A state that is damaged is refused with the advice to try again, for other nodes hold the same.
+        """
+        if isinstance(error, Corrupt) and not isinstance(error, Misfit):
+            self.store.note_damage(error)
+            return Unavailable(DAMAGED)
+        log.error("a request failed", exc_info=error)
+        return InternalError("internal error")
+
+    def _damage_noted(self) -> None:
+        """Let another node lead, if there is one; not over and over, for it may hold the same damage."""
+        now = time.monotonic()
+        if self.is_active and now >= self._hands_over_again and len(self.membership.peers()) > 1:
+            self._hands_over_again = now + HAND_OVER_SECONDS
+            self.spawn(self._hand_over())
+
+    async def _hand_over(self) -> None:
+        try:
+            await self.membership.step_down()
+        except ClusterError as error:
+            log.warning("nobody takes over from this node", extra={"reason": str(error)})
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run a coroutine as a task that this vault owns."""
@@ -333,9 +366,10 @@ class Vault:
             return None
         except RequestError as error:
             outcome = error
-        except Exception:  # as in handle()
-            log.exception("a read failed")
-            outcome = InternalError("internal error")
+        except Exception as error:  # noqa: BLE001  # as in handle()
+            outcome = self.failure(error)
+            if isinstance(outcome, Unavailable) and not self.is_active:
+                return None
         return trail.answered(outcome)
 
     def _read_later(self, request: Request, done: Done) -> None:
@@ -351,9 +385,8 @@ class Vault:
         except RequestError as error:
             done(error)
             return
-        except Exception:  # as in handle(): the other reads that wait must get their answers, too
-            log.exception("a read failed")
-            done(InternalError("internal error"))
+        except Exception as error:  # noqa: BLE001  # as in handle(): the other reads that wait must get their answers, too
+            done(self.failure(error))
             return
         outcome = None if plan.writes else self._try_read(plan, request, services)
         if outcome is None:
@@ -419,9 +452,8 @@ class Vault:
         except asyncio.CancelledError:
             done(Unavailable("this node is stopping"))
             raise
-        except Exception:  # as in handle()
-            log.exception("a request could not be forwarded")
-            done(InternalError("internal error"))
+        except Exception as error:  # noqa: BLE001  # as in handle()
+            done(self.failure(error))
             return
         if outcome is None:
             self.handle(request, done)

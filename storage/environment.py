@@ -105,6 +105,10 @@ class Environment:
         with self._translated():
             return self._env.begin()
 
+    def meaning(self, error: lmdb.Error) -> StorageError:
+        """Return what an error of a read says about the files, to be raised in its place."""
+        return _translate(error, self.folder)
+
     @property
     def is_fenced(self) -> bool:
         """Whether a write has failed in a way that forbids another."""

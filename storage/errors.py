@@ -13,6 +13,10 @@ class Corrupt(StorageError):
     """Bytes on disk are not what was written: a checksum, a tag or a layout is wrong. Never repaired by cutting."""
 
 
+class Misfit(Corrupt):
+    """A record opens, so it is as it was written, but is not what this program reads there: not the disk's fault."""
+
+
 class Full(StorageError):
     """The disk or the map has no room; nothing of the transaction was written, and it may be tried again later."""
 

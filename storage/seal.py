@@ -28,6 +28,8 @@ CLEAR_DIRECTORY: Final = blake2b(b"clear records", digest_size=16, person=b"conc
 SEAL_CONFIG_KEY: Final = _clear_key(b"seal configuration")
 ROOT_KEY_KEY: Final = _clear_key(b"root key")
 KEYRING_KEY: Final = _clear_key(b"keyring")
+CLEAR_KEYS: Final = frozenset({SEAL_CONFIG_KEY, ROOT_KEY_KEY, KEYRING_KEY})
+"""All records of a state that are not sealed by its keyring."""
 
 
 class SealConfig(msgspec.Struct, frozen=True, array_like=True):

@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
+import lmdb
 import msgspec
 from msgspec import structs
 
@@ -239,19 +240,25 @@ class LmdbState:
 
     def get(self, key: bytes, table: int | None = None) -> bytes | None:
         """See `StateStore`."""
-        return self._view.get(key, db=self._tables[self._applied.is_swapped if table is None else table])
+        try:
+            return self._view.get(key, db=self._tables[self._applied.is_swapped if table is None else table])
+        except lmdb.Error as error:
+            raise self._env.meaning(error) from error
 
     def scan(
         self, prefix: bytes, start: bytes = b"", limit: int | None = None, table: int | None = None
     ) -> Iterator[tuple[bytes, bytes]]:
         """See `StateStore`."""
-        with self._view.cursor(self._tables[self._applied.is_swapped if table is None else table]) as cursor:
-            found = cursor.set_range(max(prefix, start))
-            while found and limit != 0 and cursor.key().startswith(prefix):
-                yield cursor.item()
-                found = cursor.next()
-                if limit is not None:
-                    limit -= 1
+        try:
+            with self._view.cursor(self._tables[self._applied.is_swapped if table is None else table]) as cursor:
+                found = cursor.set_range(max(prefix, start))
+                while found and limit != 0 and cursor.key().startswith(prefix):
+                    yield cursor.item()
+                    found = cursor.next()
+                    if limit is not None:
+                        limit -= 1
+        except lmdb.Error as error:
+            raise self._env.meaning(error) from error
 
     def flush(self, puts: Mapping[bytes, bytes | None], applied: Applied, staging: Staging | None = None) -> None:
         """See `StateStore`."""
@@ -326,13 +333,16 @@ class _LmdbReader:
         self.count = transaction.stat(self._data)["entries"]
 
     def pairs(self, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        with self._transaction.cursor(self._data) as cursor:
-            found = cursor.set_range(after) if after else cursor.first()
-            if found and cursor.key() == after:
-                found = cursor.next()
-            while found:
-                yield cursor.item()
-                found = cursor.next()
+        try:
+            with self._transaction.cursor(self._data) as cursor:
+                found = cursor.set_range(after) if after else cursor.first()
+                if found and cursor.key() == after:
+                    found = cursor.next()
+                while found:
+                    yield cursor.item()
+                    found = cursor.next()
+        except lmdb.Error as error:
+            raise self._owner._env.meaning(error) from error  # noqa: SLF001  # as in close()
 
     def close(self) -> None:
         if self._is_open:

@@ -46,10 +46,10 @@ def get_config(call: Call) -> int:
     "operator raft autopilot set-config [options]",
     FORMAT,
     Flag("cleanup-dead-servers", "Whether dead members are removed.", Kind.BOOLEAN),
-    Flag("dead-server-last-contact-threshold", "How long a silent member is not yet dead.", Kind.DURATION),
+    Flag("dead-server-last-contact-threshold", "After how long a silent member counts as dead.", Kind.DURATION),
     Flag("last-contact-threshold", "How long a silent member is still healthy.", Kind.DURATION),
     Flag("max-trailing-logs", "How many entries a healthy member may lag behind.", Kind.COUNT),
-    Flag("min-quorum", "How many voters are kept although dead.", Kind.COUNT),
+    Flag("min-quorum", "How many voters clean-up leaves at least.", Kind.COUNT),
     Flag("server-stabilization-time", "How long a new member has to be healthy before it votes.", Kind.DURATION),
 )
 def set_config(call: Call) -> int:

@@ -17,7 +17,7 @@ from conclave.cli.values import text_or_file
     Flag("leader-ca-cert", "Certificates (PEM) that vouch for the leader; @file reads a file."),
     Flag("leader-client-cert", "The client certificate to show to the leader; @file reads a file."),
     Flag("leader-client-key", "The private key of it; @file reads a file."),
-    Flag("non-voter", "Join for good without a vote.", Kind.BOOLEAN),
+    Flag("non-voter", "Join without a vote, until promoted.", Kind.BOOLEAN),
     Flag("retry", "Try again until it works.", Kind.BOOLEAN),
     arguments=(0, 1),
 )
@@ -78,7 +78,7 @@ def remove_peer(call: Call) -> int:
 
 @command("operator raft promote [options] NODE-ID", FORMAT, arguments=(1, 1))
 def promote(call: Call) -> int:
-    """Give a member that joined for good without a vote one."""
+    """Give a member without a vote one, as soon as it has caught up."""
     with doing("Error promoting the peer"):
         call.client.request("POST", "sys/storage/raft/promote", body={"server_id": call.argument(0).strip()})
     call.out("Peer promoted successfully!")
@@ -87,7 +87,7 @@ def promote(call: Call) -> int:
 
 @command("operator raft demote [options] NODE-ID", FORMAT, arguments=(1, 1))
 def demote(call: Call) -> int:
-    """Take a member's vote away for good; it goes on replicating."""
+    """Take a member's vote away until it is promoted; it goes on replicating."""
     with doing("Error demoting the peer"):
         call.client.request("POST", "sys/storage/raft/demote", body={"server_id": call.argument(0).strip()})
     call.out("Peer demoted successfully!")

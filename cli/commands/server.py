@@ -25,7 +25,8 @@ from conclave.cli.flags import Flag, Kind
 def server(call: Call) -> int:
     """Run a node.
 
-    It runs in the foreground until SIGTERM or SIGINT. SIGHUP reads TLS certificates and the log level anew.
+    It runs in the foreground until SIGTERM or SIGINT. SIGHUP reads TLS certificates and the log level
+    anew, and opens audit logs anew.
 
         $ conclave server -config=/etc/conclave/conclave.hcl
 

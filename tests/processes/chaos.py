@@ -27,7 +27,7 @@ from msgspec import Struct, field
 
 from conclave.storage.environment import LMDB_FILE
 from conclave.storage.state import TABLES
-from tests.processes.faults import SickDisk, SmallDisk, WallClock, rot, wipe
+from tests.processes.faults import SickDisk, SmallDisk, WallClock, rot, rot_records, wipe
 from tests.processes.history import judge
 from tests.processes.load import MOUNT, Load, places_of, read_everything
 from tests.processes.nodes import Cluster, Node, wait_until
@@ -171,7 +171,7 @@ class Run:
         return found
 
     def any_node(self) -> Node:
-        """Choose a victim: every other time the leader."""
+        """Choose a victim: two times in three the leader."""
         return self.chooser.choice([self.cluster.leader(), self.chooser.choice(self.cluster.nodes)])
 
     def others(self, node: Node) -> list[Node]:
@@ -341,6 +341,17 @@ class Run:
             rot(max(node.data.glob("log/*.log")), self.chooser)
             with contextlib.suppress(AssertionError):  # it may refuse to start at all
                 node.start()
+            self._replace(node)
+
+    def rot_state(self) -> None:
+        """Damage records of a stopped node's state: what it shows is right, it says so, and it is replaced."""
+        node = self.any_node()
+        with self.fault("rotten state", node):
+            assert node.end(signal.SIGTERM) == 0, f"{node.name} did not end cleanly"
+            rot_records(node.data / "state", self.chooser)
+            self.restart(node)
+            wait_until(lambda: node.health() == UNHEALTHY, f"{node.name} says that its state is damaged")
+            self.observe()
             self._replace(node)
 
     def replace_member(self) -> None:
@@ -569,6 +580,7 @@ RANDOM_FAULTS: Final[dict[str, Callable[[Run], None]]] = {
     "slow-down": Run.slow_down,
     "fill-disk": Run.fill_disk,
     "rot-log": Run.rot_log,
+    "rot-state": Run.rot_state,
     "replace-member": Run.replace_member,
     "hang-disk": Run.hang_disk,
     "fail-disk": Run.fail_disk,

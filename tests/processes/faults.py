@@ -1,4 +1,5 @@
-"""What can fail nodes from outside: disks that are full, hang or fail, clocks that jump, logs that rot, busy cores.
+"""What can fail nodes from outside: disks that are full, hang or fail, clocks that jump, logs and states that rot, busy
+cores.
 
 `SickDisk` and `WallClock` are files that a node's process looks at: it has to be started with their `environment`. Wires
 are a module of their own.
@@ -14,8 +15,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import lmdb
+
+from conclave.storage.environment import LMDB_FILE
+from conclave.storage.seal import CLEAR_KEYS
+from conclave.storage.state import DATA_TABLES, TABLES
+
 PAGE_BYTES: Final = 4096
 ROTTEN_BYTES: Final = 24
+ROTTEN_RECORDS: Final = 200
 SMALL_DISK_BYTES: Final = 768 << 20
 """More than a node needs for half an hour under this load; what is left is in memory while the disk is full."""
 BALLAST: Final = "ballast"
@@ -158,3 +166,20 @@ def rot(file: Path, chooser: random.Random) -> None:
             old = opened.read(1)
             opened.seek(place)
             opened.write(bytes([old[0] ^ 0xFF]))
+
+
+def rot_records(folder: Path, chooser: random.Random) -> None:
+    """Change a bit in each of some sealed records of a stopped node's state, all if it has but a few.
+
+    What LMDB keeps around them is left alone: it has no checksums, and might crash on it.
+    """
+    with lmdb.open(str(folder), readonly=True, max_dbs=len(TABLES)) as env, env.begin() as transaction:
+        tables = [env.open_db(name.encode(), transaction, create=False) for name in DATA_TABLES]
+        records = [value for table in tables for key, value in transaction.cursor(table) if key not in CLEAR_KEYS]
+    file = folder / LMDB_FILE
+    content = file.read_bytes()
+    with file.open("r+b") as opened:
+        for sealed in chooser.sample(records, min(len(records), ROTTEN_RECORDS)):
+            place = content.find(sealed) + len(sealed) - 1
+            opened.seek(place)
+            opened.write(bytes([content[place] ^ 1]))

@@ -42,6 +42,7 @@ def test_members_wires_and_logs_may_fail_at_the_same_time_as_clients_write(tmp_p
             Run.demote_and_promote,
             Run.grow_and_shrink,
             Run.rot_log,
+            Run.rot_state,
             Run.kill_all,
         ):
             fault(run)

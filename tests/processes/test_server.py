@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from conclave.core.store import WHAT_TO_DO_ABOUT_DAMAGE
 from tests.processes.nodes import Node, conclave, environment, free_ports, wait_until
 
 
@@ -123,6 +124,38 @@ def test_sighup_reads_the_log_level_anew(node: Node) -> None:
     node.send(signal.SIGHUP)
 
     wait_until(lambda: "reloaded" in node.log.read_text(), "it has reloaded")
+
+
+def test_sighup_begins_audit_logs_anew(node: Node, tmp_path: Path) -> None:
+    node.start()
+    made = node.request("PUT", "sys/init", {"secret_shares": 1, "secret_threshold": 1})[1]
+    node.request("PUT", "sys/unseal", {"key": made["keys"][0]})
+    wait_until(lambda: node.health() == 200, "it leads")
+    file = tmp_path / "audit.log"
+    device = {"type": "file", "options": {"file_path": str(file)}}
+    assert node.request("PUT", "sys/audit/file", device, made["root_token"])[0] == 204
+    file.rename(tmp_path / "audit.log.1")
+
+    node.send(signal.SIGHUP)
+    wait_until(file.exists, "the log is begun anew")
+    node.request("GET", "sys/mounts", token=made["root_token"])
+
+    assert "sys/mounts" in file.read_text()
+
+
+def test_a_damaged_log_is_refused_with_what_to_do(node: Node) -> None:
+    node.start()
+    node.request("PUT", "sys/init", {"secret_shares": 1, "secret_threshold": 1})
+    node.end(signal.SIGTERM)
+    segment = max(node.data.glob("log/*.log"))
+    damaged = bytearray(segment.read_bytes())
+    damaged[20] ^= 1  # in its head, which was durable before anything else
+    segment.write_bytes(damaged)
+
+    shown = refused(f"-config={node.config}")
+
+    assert "cannot be opened" in shown
+    assert WHAT_TO_DO_ABOUT_DAMAGE in shown
 
 
 def test_the_pid_file_lives_as_long_as_the_process(node: Node, tmp_path: Path) -> None:

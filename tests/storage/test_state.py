@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import lmdb
 import pytest
 
 from conclave.storage.checksums import checksum
@@ -26,6 +27,32 @@ def test_a_reader_that_could_not_be_opened_holds_up_nothing(tmp_path: Path) -> N
         reader.close()
 
     assert not state.has_readers
+    state.close()
+
+
+class TornView:
+    """Pages that LMDB cannot find its way through."""
+
+    def get(self, _key: bytes, *, db: object) -> bytes:
+        del db
+        raise lmdb.CorruptedError("mdb_get")
+
+    def cursor(self, _db: object) -> object:
+        raise lmdb.PageNotFoundError("mdb_cursor_get")
+
+    def abort(self) -> None:
+        pass
+
+
+def test_what_lmdb_finds_wrong_with_its_pages_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = LmdbState(tmp_path / "state")
+    monkeypatch.setattr(state, "_view", TornView())
+
+    with pytest.raises(Corrupt):
+        state.get(key(1))
+    with pytest.raises(Corrupt):
+        list(state.scan(DIRECTORY))
+
     state.close()
 
 

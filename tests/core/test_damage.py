@@ -1,0 +1,240 @@
+"""Records that a disk has changed: never answered from, said aloud, and left to the nodes that hold them whole."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from msgspec import Struct
+
+from conclave.core.audit import UNKNOWN_DEVICES
+from conclave.core.contract import Context, Engine, Operation, Response, operation
+from conclave.core.errors import InternalError, Unavailable
+from conclave.core.scrubber import STEP_RECORDS
+from conclave.core.store import WHAT_TO_DO_ABOUT_DAMAGE
+from conclave.core.vault import DAMAGED
+from conclave.storage.writeset import WriteSet
+from tests.clients import auth_of
+from tests.fakes import FakeVault, data_of, on_loop, started_standby, started_vault, until
+
+LARGE = {"data": {"value": "x" * 2000}}
+"""The record that holds it is larger than any other."""
+
+
+class Number(Struct):
+    """What the engine below reads."""
+
+    value: int
+
+
+class Misread(Engine):
+    """An engine that finds a record of another form."""
+
+    type = "misread"
+
+    @operation("read", read=True)
+    def read(self, ctx: Context) -> Response:
+        """Read."""
+        return Response({"value": ctx.storage.get("number", Number)})
+
+    @operation("write", update=True)
+    def write(self, ctx: Context) -> Response:
+        """Write."""
+        ctx.storage.put("number", b"\xa5wrong")
+        return Response()
+
+
+def flipped(sealed: bytes) -> bytes:
+    return sealed[:-1] + bytes([sealed[-1] ^ 1])
+
+
+def records(fake: FakeVault) -> list[tuple[bytes, bytes]]:
+    """Return all that is durable in the state."""
+    reader = fake.overlay.open_reader()
+    try:
+        return list(reader.pairs())
+    finally:
+        reader.close()
+
+
+def change(fake: FakeVault, puts: list[tuple[bytes, bytes]], deletes: list[bytes] | None = None) -> None:
+    """Change records of this node alone, as a disk would."""
+    fake.replica.index += 1
+    data = WriteSet(fake.store.now_ns(), puts, deletes or []).encode()
+    fake.store.apply(fake.replica.index, fake.replica.term, data)
+
+
+async def damage_the_large_secret(fake: FakeVault) -> None:
+    await fake.store.flush()
+    key, sealed = max(records(fake), key=lambda pair: len(pair[1]))
+    change(fake, [(key, flipped(sealed))])
+
+
+@asynccontextmanager
+async def vault_with_a_secret() -> AsyncIterator[FakeVault]:
+    async with started_vault(engines={"misread": Misread()}) as fake:
+        await fake.write("secret/data/large", LARGE)
+        await fake.write("secret/data/small", {"data": {"value": "y"}})
+        yield fake
+
+
+@on_loop
+async def test_a_damaged_record_is_refused_and_the_fault_says_what_to_do() -> None:
+    async with vault_with_a_secret() as fake:
+        await damage_the_large_secret(fake)
+
+        outcome = await fake.read("secret/data/large")
+
+        assert isinstance(outcome, Unavailable)
+        assert outcome.messages == (DAMAGED,)
+        assert fake.lifecycle.condition == "unhealthy"
+        assert WHAT_TO_DO_ABOUT_DAMAGE in fake.lifecycle.fault
+
+
+@on_loop
+async def test_a_write_that_meets_a_damaged_record_is_refused() -> None:
+    async with vault_with_a_secret() as fake:
+        await damage_the_large_secret(fake)
+
+        outcome = await fake.ask(Operation.PATCH, "secret/data/large", {"data": {"more": 1}})
+
+        assert isinstance(outcome, Unavailable)
+        assert outcome.messages == (DAMAGED,)
+
+
+@on_loop
+async def test_what_is_whole_is_still_answered() -> None:
+    async with vault_with_a_secret() as fake:
+        await damage_the_large_secret(fake)
+        await fake.read("secret/data/large")
+
+        assert data_of(await fake.read("secret/data/small"))["data"] == {"value": "y"}
+        assert isinstance(await fake.write("secret/data/small", {"data": {"value": "z"}}), Response)
+
+
+@on_loop
+async def test_a_damaged_token_is_refused_as_damage_and_not_as_unknown() -> None:
+    async with vault_with_a_secret() as fake:
+        await fake.store.flush()
+        before = dict(records(fake))
+        made = await fake.write("auth/token/create", {"policies": ["default"]})
+        await fake.store.flush()
+        change(fake, [(key, flipped(sealed)) for key, sealed in records(fake) if before.get(key) != sealed])
+
+        outcome = await fake.read("auth/token/lookup-self", token=auth_of(made).client_token)
+
+        assert isinstance(outcome, Unavailable)
+
+
+@on_loop
+async def test_a_standby_leaves_what_is_damaged_on_its_disk_to_the_leader() -> None:
+    async with vault_with_a_secret() as leader, started_standby(leader) as standby:
+        await damage_the_large_secret(standby)
+
+        assert data_of(await standby.read("secret/data/large"))["data"] == LARGE["data"]
+        assert standby.lifecycle.condition == "unhealthy"
+        assert leader.lifecycle.condition == "active"
+
+
+@on_loop
+async def test_a_leader_whose_state_is_damaged_hands_over_once() -> None:
+    async with vault_with_a_secret() as leader, started_standby(leader):
+        await damage_the_large_secret(leader)
+
+        await leader.read("secret/data/large")
+        await until(lambda: not leader.vault.is_active)
+        leader.replica.lead()
+        await leader.read("secret/data/large")
+
+        assert leader.vault.is_active, "all nodes may hold the same damage"
+
+
+@on_loop
+async def test_a_lone_node_goes_on_with_what_is_whole() -> None:
+    async with vault_with_a_secret() as fake:
+        await damage_the_large_secret(fake)
+
+        await fake.read("secret/data/large")
+
+        assert fake.vault.is_active
+
+
+@on_loop
+async def test_a_record_of_another_form_is_an_error_and_no_damage() -> None:
+    async with vault_with_a_secret() as fake:
+        await fake.mount("misread/", "misread")
+        await fake.write("misread/write")
+
+        assert isinstance(await fake.read("misread/read"), InternalError)
+        assert fake.lifecycle.fault == ""
+
+
+@on_loop
+async def test_the_scrubber_finds_damage_that_nobody_reads() -> None:
+    async with vault_with_a_secret() as fake:
+        await damage_the_large_secret(fake)
+        await fake.store.flush()
+
+        fake.vault.scrubber.start()
+
+        await until(lambda: fake.lifecycle.fault != "")
+
+
+@on_loop
+async def test_the_scrubber_finds_a_record_whose_key_has_changed() -> None:
+    async with vault_with_a_secret() as fake:
+        await fake.store.flush()
+        key, sealed = max(records(fake), key=lambda pair: len(pair[1]))
+        change(fake, [(flipped(key), sealed)], [key])
+        await fake.store.flush()
+
+        fake.vault.scrubber.start()
+
+        await until(lambda: fake.lifecycle.fault != "")
+
+
+@on_loop
+async def test_the_scrubber_goes_through_a_whole_state_and_begins_anew() -> None:
+    async with vault_with_a_secret() as fake:
+        for number in range(2 * STEP_RECORDS):
+            await fake.write(f"secret/data/{number}", {"data": {}})
+        await fake.store.flush()
+        scrubber = fake.vault.scrubber
+        scrubber.stop()
+        scrubber.start()
+        scrubber.stop()
+
+        steps = 1
+        while scrubber.step():
+            steps += 1
+
+        assert steps == len(records(fake)) // STEP_RECORDS + 1
+        assert scrubber.rounds == 1
+        assert fake.lifecycle.fault == ""
+
+
+@on_loop
+async def test_a_state_that_came_as_a_snapshot_is_not_damaged_any_more() -> None:
+    async with vault_with_a_secret() as fake:
+        await damage_the_large_secret(fake)
+        await fake.read("secret/data/large")
+        assert fake.lifecycle.fault
+
+        fake.store.state_replaced()
+
+        assert fake.lifecycle.fault == ""
+
+
+@on_loop
+async def test_nothing_is_answered_unrecorded_when_the_audit_devices_cannot_be_read(tmp_path: Path) -> None:
+    async with vault_with_a_secret() as fake:
+        await fake.store.flush()
+        before = dict(records(fake))
+        device = {"type": "file", "options": {"file_path": str(tmp_path / "audit.log")}}
+        await fake.write("sys/audit/file", device)
+        await fake.store.flush()
+
+        change(fake, [(key, flipped(sealed)) for key, sealed in records(fake) if before.get(key) != sealed])
+        outcome = await fake.read("secret/data/small")
+
+        assert isinstance(outcome, Unavailable)
+        assert outcome.messages == (UNKNOWN_DEVICES,)

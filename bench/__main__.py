@@ -66,7 +66,8 @@ def _measure(arguments: argparse.Namespace) -> int:
     ):
         if text:
             print(text, end="\n\n")
-    name = arguments.name or ("peer" if arguments.peer else "local-latest")
+    is_whole = arguments.peer and not arguments.operations  # a part must not take the place of the whole
+    name = arguments.name or ("peer" if is_whole else "local-latest")
     file = report.save(name, machine, layers=layers, operations=operations, idle=idle, events=events, growth=growth)
     print(f"written to {file}")
     return 0

@@ -64,8 +64,9 @@ def main() -> int:
     """Measure, and compare or accept."""
     parser = argparse.ArgumentParser(prog="python -m bench.check", description="Guard against slower layers.")
     parser.add_argument("--accept", action="store_true", help="make this run the baseline")
+    accepts = parser.parse_args().accept
     measured = measure()
-    if parser.parse_args().accept:
+    if accepts:
         rounded = {name: round(multiple, 3) for name, multiple in measured.items()}
         BASELINE.write_text(json.dumps(rounded, indent=2) + "\n")
         return 0

@@ -21,6 +21,8 @@ from bench.nodes import Cluster, NodeProcess
 from bench.preparing import APPROLE, FEW, MANY, TEN, TEN_THOUSAND, USERPASS, WRITE_BODY, Prepared, Setting
 
 WARM_UP_SECONDS: Final = 1
+SETTLE_SECONDS: Final = 2.0
+"""After writes: what they leave for later (a flush of the state each second) counts as theirs, and delays nobody else."""
 LEAD_SECONDS: Final = 0.5
 """What is done beside an operation begins so much earlier."""
 
@@ -152,10 +154,11 @@ def measure(
     seconds: int,
     report: Callable[[str], None],
 ) -> list[Measured]:
-    """Measure one operation on each cluster, taking turns."""
+    """Measure one operation on each cluster, taking turns, and taking turns at being the first."""
     taken: list[list[_Round]] = [[] for _ in clusters]
     for number in range(rounds):
-        for which, (cluster, prepared) in enumerate(clusters):
+        order = list(enumerate(clusters))
+        for which, (cluster, prepared) in order if number % 2 == 0 else reversed(order):
             taken[which].append(_play(operation, cluster, prepared, seconds, warms_up=number == 0))
     results = [
         _summed_up(operation, cluster.program.name, played)
@@ -186,6 +189,8 @@ def _play(operation: Operation, cluster: Cluster, prepared: Prepared, seconds: i
     with _beside(operation.beside, leader, prepared, seconds):
         before, asked_before = cluster.usage(), node.usage()
         figures = load.run(node.address, targets, way, token=token)
+        if any(target.method != "GET" for target in targets):
+            time.sleep(SETTLE_SECONDS)
         after, asked_after = cluster.usage(), node.usage()
     return _Round(
         figures,

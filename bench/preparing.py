@@ -28,6 +28,7 @@ TEN_THOUSAND: Final = "ten-thousand"
 FILL_CONNECTIONS: Final = 128
 FILL_SECONDS: Final = 5
 FILL_FIRST: Final = 500
+FILL_AT_ONCE_MAX: Final = 10_000
 FILL_SHARE: Final = 0.7
 """How much of what a round of filling has written the next one is given to write, so that it gets round."""
 
@@ -104,10 +105,10 @@ def fill(cluster: Cluster, place: str, count: int, *, held: int = 0, body: str =
     """Write secrets 0 to `count - 1` below a place, of which `held` are there already, each of them once at least."""
     chunk = FILL_FIRST
     while held < count:
-        chunk = min(chunk, load.PREPARED_REQUESTS_MAX, count - held)
+        chunk = min(chunk, FILL_AT_ONCE_MAX, count - held)
         done = load.run(
             cluster.leader.address,
-            [Target("POST", f"secret/data/{place}/{{n}}", body, count=chunk, first=held)],
+            [Target("POST", f"secret/data/{place}/{{n}}", body, count=chunk, first=held, in_turn=True)],
             Way(FILL_CONNECTIONS, FILL_SECONDS if chunk > FILL_FIRST else math.ceil(FILL_SECONDS / 3)),
             token=cluster.root_token,
         )

@@ -4,6 +4,8 @@ import json
 import os
 import platform
 import subprocess
+import sysconfig
+import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,11 +64,35 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "system": platform.platform(),
         "python": platform.python_version(),
+        "is_optimized": "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or ""),
+        "file_system": _file_system(Path(tempfile.gettempdir())),
         "conclave": conclave.__version__,
+        "commit": _commit(),
         "openbao": _peer_version(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "load_before": round(os.getloadavg()[0], 1),
     }
+
+
+def _file_system(folder: Path) -> str:
+    """Return the kind of file system that a folder is on: of tmpfs, say, no sync costs anything."""
+    mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
+    return max((place, kind) for place, kind in mounts if folder.is_relative_to(place))[1]
+
+
+def _commit() -> str:
+    """Return the commit that is measured, with a plus if files differ from it; empty outside a repository."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=10", "--dirty=+", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=Path(__file__).parent,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
 
 
 def _peer_version() -> str:

@@ -349,7 +349,8 @@ class Run:
         with self.fault("rotten state", node):
             assert node.end(signal.SIGTERM) == 0, f"{node.name} did not end cleanly"
             rot_records(node.data / "state", self.chooser)
-            self.restart(node)
+            node.start()
+            node.request("PUT", "sys/unseal", {"key": self.cluster.key})
             wait_until(lambda: node.health() == UNHEALTHY, f"{node.name} says that its state is damaged")
             self.observe()
             self._replace(node)

@@ -180,6 +180,9 @@ def rot_records(folder: Path, chooser: random.Random) -> None:
     content = file.read_bytes()
     with file.open("r+b") as opened:
         for sealed in chooser.sample(records, min(len(records), ROTTEN_RECORDS)):
-            place = content.find(sealed) + len(sealed) - 1
-            opened.seek(place)
-            opened.write(bytes([content[place] ^ 1]))
+            place = content.find(sealed)
+            while place >= 0:  # pages that LMDB has left behind may hold it, too
+                end = place + len(sealed) - 1
+                opened.seek(end)
+                opened.write(bytes([content[end] ^ 1]))
+                place = content.find(sealed, end)

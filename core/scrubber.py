@@ -51,10 +51,15 @@ class Scrubber:
             self._task = None
 
     def step(self) -> bool:
-        """Open the next records; False if those were the last ones and the next step begins a new round."""
+        """Open the next records; False if those were the last ones and the next step begins a new round.
+
+        Raises:
+            Corrupt: one of them does not open, or LMDB cannot find its way to them.
+        """
         vault = self._vault
-        if vault.keys is None or vault.store.is_frozen:
-            return False
+        assert vault.keys is not None, "only an unsealed node can open records"
+        if vault.store.is_frozen:  # another state is being restored: look on when that is done
+            return True
         reader = vault.store.overlay.open_reader()
         try:
             records = list(islice(reader.pairs(self._after), STEP_RECORDS))

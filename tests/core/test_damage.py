@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from msgspec import Struct
 
 from conclave.core.audit import UNKNOWN_DEVICES
@@ -12,6 +13,7 @@ from conclave.core.errors import InternalError, Unavailable
 from conclave.core.scrubber import STEP_RECORDS
 from conclave.core.store import WHAT_TO_DO_ABOUT_DAMAGE
 from conclave.core.vault import DAMAGED
+from conclave.storage.errors import Corrupt
 from conclave.storage.writeset import WriteSet
 from tests.clients import auth_of
 from tests.fakes import FakeVault, data_of, on_loop, started_standby, started_vault, until
@@ -210,6 +212,22 @@ async def test_the_scrubber_goes_through_a_whole_state_and_begins_anew() -> None
         assert steps == len(records(fake)) // STEP_RECORDS + 1
         assert scrubber.rounds == 1
         assert fake.lifecycle.fault == ""
+
+
+@on_loop
+async def test_the_scrubber_waits_while_another_state_is_restored() -> None:
+    async with vault_with_a_secret() as fake:
+        await damage_the_large_secret(fake)
+        await fake.store.flush()
+        scrubber = fake.vault.scrubber
+        scrubber.stop()
+        freeze = fake.store.freeze()
+
+        assert scrubber.step()
+        fake.store.thaw(freeze)
+
+        with pytest.raises(Corrupt):
+            scrubber.step()
 
 
 @on_loop

@@ -39,6 +39,8 @@ FOURTH: Final = "d"
 UNHEALTHY: Final = 474
 """What health says of a node that cannot do its part."""
 RATE_MIN: Final = 5
+ROTTING_BYTES_MIN: Final = 64 << 10
+"""A state that holds less has just been begun: its records are in the log, and memory, only."""
 MEMORY_BYTES_MAX: Final = 256 << 20
 FILE_BYTES_MAX: Final = 512 << 20
 STATE_SHARE_MAX: Final = 1.75
@@ -347,6 +349,9 @@ class Run:
         """Damage records of a stopped node's state: what it shows is right, it says so, and it is replaced."""
         node = self.any_node()
         with self.fault("rotten state", node):
+            wait_until(
+                lambda: _live_bytes(node.data / "state") > ROTTING_BYTES_MIN, f"{node.name} has flushed its state"
+            )
             assert node.end(signal.SIGTERM) == 0, f"{node.name} did not end cleanly"
             rot_records(node.data / "state", self.chooser)
             node.start()

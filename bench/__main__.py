@@ -20,7 +20,7 @@ from typing import Any
 
 from bench import noise, report
 from bench.events import Happening, fail_over, restart_elsewhere
-from bench.flame import record
+from bench.flame import BESIDE_SECONDS, record
 from bench.floors import floors
 from bench.growth import DIMENSIONS, Plan, Point, grow
 from bench.layers import LAYERS, Figure
@@ -208,7 +208,7 @@ def _flame(arguments: argparse.Namespace) -> int:
     with _clusters([CONCLAVE], operation.setting, arguments.base_port) as clusters:
         prepared = [(cluster, prepare(cluster, operation.setting)) for cluster in clusters]
         play: Callable[[], object] = lambda: measure(  # noqa: E731  # named where it is used
-            operation, prepared, rounds=1, seconds=arguments.seconds, report=_say
+            operation, prepared, rounds=1, seconds=arguments.seconds + BESIDE_SECONDS, report=_say
         )
         file = record(operation, clusters[0], play, arguments.seconds)
     print(f"written to {file}")

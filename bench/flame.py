@@ -12,10 +12,19 @@ from bench.operations import WARM_UP_SECONDS, Operation
 from bench.report import RESULTS
 
 SAMPLES_A_SECOND: Final = 500
+BESIDE_SECONDS: Final = 3
+"""The load lasts so much longer than the recording, which begins and ends within it."""
 
 
 def record(operation: Operation, cluster: Cluster, play: Callable[[], object], seconds: int) -> Path:
-    """Play an operation, and return the flame graph of the node that is asked."""
+    """Play an operation, and return the flame graph of the node that is asked.
+
+    Args:
+        operation: what is played.
+        cluster: on which it is.
+        play: plays it once, after its warm-up, for `BESIDE_SECONDS` more than `seconds`.
+        seconds: how long is recorded.
+    """
     spy = Path(sys.executable).with_name("py-spy")
     command = str(spy) if spy.exists() else shutil.which("py-spy")
     if command is None:
@@ -24,7 +33,6 @@ def record(operation: Operation, cluster: Cluster, play: Callable[[], object], s
     assert node.process is not None, "the cluster runs"
     file = RESULTS / f"local-{operation.name.replace(' ', '-').replace(',', '')}.svg"
     options = ["--rate", str(SAMPLES_A_SECOND), "--duration", str(seconds), "--native", "--output", str(file)]
-    # The recording waits for the warm-up, and is over before the nodes are stopped.
     recorder = subprocess.Popen(
         [
             "sh",

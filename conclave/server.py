@@ -60,7 +60,7 @@ from conclave.presentation import banner, sanitized, storage_name
 from conclave.recover import recover_stores, use_peers_file
 from conclave.runtime import CollectorWatch, settle_memory, share_interpreter
 from conclave.storage.environment import LMDB_FILE
-from conclave.storage.errors import Corrupt, StorageError
+from conclave.storage.errors import StorageError, is_damage
 from conclave.storage.file_log import FileLog
 from conclave.storage.log import LmdbLog, LogStore
 from conclave.storage.memory import MemoryLog, MemoryState
@@ -285,10 +285,10 @@ class Server:
     def reload(self, options: Options) -> None:
         """Read certificates and the log level anew, and open audit logs anew; what cannot be read stays as it is."""
         try:
+            self.vault.auditor.reopen()
             if options.config_paths:
                 logs.set_level(_configuration(options).config.log_level)
             self.listeners.reload()
-            self.vault.auditor.reopen()
         except (ConfigError, OSError, ValueError) as error:
             log.error("cannot reload", extra={"reason": str(error)})  # noqa: TRY400  (its text is all there is to say)
         else:
@@ -321,7 +321,7 @@ def open_storage(config: ServerConfig) -> tuple[LogStore, StateStore]:
 
 
 def _advice(error: Exception) -> str:
-    return f"; {WHAT_TO_DO_ABOUT_DAMAGE}" if isinstance(error, Corrupt) else ""
+    return f"; {WHAT_TO_DO_ABOUT_DAMAGE}" if is_damage(error) else ""
 
 
 def _use_peers_file(config: ServerConfig, log_store: LogStore, state_store: StateStore) -> None:

@@ -29,7 +29,7 @@ from conclave.core.services import AREA_DOOMED, AREA_TOKENS, TABLE_EXPIRY, Servi
 from conclave.core.store import Settlement, settlement_of
 from conclave.core.tokens import ENDED_PREFIXES
 from conclave.core.versions import note_version
-from conclave.storage.errors import Corrupt, Misfit, StorageError
+from conclave.storage.errors import StorageError, is_damage
 from conclave.storage.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -74,7 +74,10 @@ class Background:
             overlay.subscribe(keys.barrier.descend(tokens, "ending/"), self._something_to_clear),
             overlay.subscribe(tokens, self._token_changed),
         ]
-        restore_count(self._vault.pipeline.services(self._vault.store.reading(), keys.barrier, 0), keys)
+        try:
+            restore_count(self._vault.pipeline.services(self._vault.store.reading(), keys.barrier, 0), keys)
+        except StorageError as error:  # called while this node becomes active, which must not be held up
+            self._vault.failure(error)
         self._task = self._vault.spawn(self._run())
 
     def stop(self) -> None:
@@ -106,7 +109,7 @@ class Background:
                 pause_seconds = self._pause_seconds()
             except (ClusterError, StorageError) as error:
                 log.warning("background work is held up", extra={"reason": str(error)})
-                if isinstance(error, Corrupt) and not isinstance(error, Misfit):
+                if is_damage(error):
                     self._vault.store.note_damage(error)
                 pause_seconds = RETRY_SECONDS
             except Exception:  # the loop's edge: expiry must go on whatever one record does to it

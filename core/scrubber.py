@@ -6,10 +6,9 @@ every bit of it, and of the key at which it lies, is as it was sealed.
 
 import asyncio
 import logging
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from conclave.storage.errors import StorageError
+from conclave.storage.errors import is_damage
 from conclave.storage.seal import CLEAR_KEYS
 
 if TYPE_CHECKING:
@@ -21,6 +20,10 @@ STEP_RECORDS: Final = 64
 """As many as are opened between two requests: well under a millisecond."""
 STEP_SECONDS: Final = 0.05
 """Pause between two steps: a million records take a quarter of an hour, and one hundredth of a core."""
+STEP_BYTES: Final = 256 * 1024
+"""Or so much of them: a record may have a megabyte."""
+RETRY_SECONDS: Final = 60.0
+"""Pause after a step that failed otherwise: no reader to be had, say."""
 ROUND_SECONDS: Final = 24 * 3600.0
 """Pause between two rounds."""
 
@@ -58,19 +61,22 @@ class Scrubber:
         """
         vault = self._vault
         assert vault.keys is not None, "only an unsealed node can open records"
-        if vault.store.is_frozen:  # another state is being restored: look on when that is done
-            return True
-        reader = vault.store.overlay.open_reader()
+        overlay = vault.store.overlay
+        if vault.store.is_frozen or overlay.durable_index < overlay.swapped_at:
+            return True  # what is durable is a state that is being replaced, perhaps by one with other keys
+        looked_at = size_bytes = 0
+        reader = overlay.open_reader()
         try:
-            records = list(islice(reader.pairs(self._after), STEP_RECORDS))
+            for key, sealed in reader.pairs(self._after):
+                if key not in CLEAR_KEYS:
+                    vault.keys.barrier.open_record(key, sealed)
+                self._after = key
+                looked_at += 1
+                size_bytes += len(sealed)
+                if looked_at == STEP_RECORDS or size_bytes >= STEP_BYTES:
+                    return True
         finally:
             reader.close()
-        for key, sealed in records:
-            if key not in CLEAR_KEYS:
-                vault.keys.barrier.open_record(key, sealed)
-            self._after = key
-        if len(records) == STEP_RECORDS:
-            return True
         self._after = b""
         self.rounds += 1
         return False
@@ -78,8 +84,10 @@ class Scrubber:
     async def _run(self) -> None:
         while True:
             try:
-                is_more = self.step()
-            except StorageError as error:
-                self._vault.store.note_damage(error)
-                return  # one is enough: the fault says what to do, which replaces the whole state
-            await asyncio.sleep(STEP_SECONDS if is_more else ROUND_SECONDS)
+                pause_seconds = STEP_SECONDS if self.step() else ROUND_SECONDS
+            except Exception as error:  # noqa: BLE001  # the loop's edge: what it cannot look at now it looks at later
+                self._vault.failure(error)
+                if is_damage(error):
+                    return  # one is enough: the fault says what to do, which replaces the whole state
+                pause_seconds = RETRY_SECONDS
+            await asyncio.sleep(pause_seconds)

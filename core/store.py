@@ -42,8 +42,8 @@ FLUSH_POLL_SECONDS: Final = 0.05
 """How often the overlay is asked whether a flush to the state environment is due."""
 
 WHAT_TO_DO_ABOUT_DAMAGE: Final = (
-    "remove this node from the cluster (operator raft remove-peer), wipe its data folder and join it anew; "
-    "the other nodes go on"
+    "if other nodes are whole, remove this one from the cluster (operator raft remove-peer), wipe its data folder and "
+    "join it anew; if none is, restore a snapshot"
 )
 RESTORING: Final = "a snapshot is being restored"
 
@@ -143,6 +143,11 @@ class Store:
         if self._damage is not None:
             return f"the state is damaged: {self._damage}; {WHAT_TO_DO_ABOUT_DAMAGE}"
         return None if self._flush_fault is None else f"cannot flush the state: {self._flush_fault}"
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether the state is known to hold what nobody wrote there."""
+        return self._damage is not None
 
     def note_damage(self, error: StorageError) -> None:
         """Say in `fault` that the state holds what nobody wrote there, until it is replaced."""
@@ -325,7 +330,7 @@ class Store:
         """Take a committed entry: its effects, then the answers that waited for it."""
         self.overlay.apply(index, term, data)
         if self.overlay.swapped_at == index:
-            self._freeze = None
+            self._freeze = self._damage = None
             self.on_replaced()  # before the answer leaves
         self._settle(index, term)
 

@@ -45,7 +45,7 @@ from conclave.core.services import AREA_AUDIT, AREA_QUOTAS, Services, area_id
 from conclave.core.store import Store
 from conclave.core.trail import Trail
 from conclave.core.uploads import Uploads
-from conclave.storage.errors import Corrupt, Misfit, StorageError
+from conclave.storage.errors import StorageError, is_damage
 from conclave.storage.transaction import Transaction
 
 log = logging.getLogger(__name__)
@@ -164,7 +164,8 @@ class Vault:
             self.auditor.use(AuditTable(services.area(AREA_AUDIT)).all())
         except StorageError as error:  # called inside the feed, which must not be held up
             self.failure(error)
-            self.auditor.refuse_all()
+            if self.auditor.is_idle:  # those that are open go on
+                self.auditor.refuse_all()
 
     def _use_rate_limits(self, keys: Keys) -> None:
         services = self.services(keys, self.store.reading())
@@ -211,6 +212,8 @@ class Vault:
             self.background.start()
             log.info("active")
             self.on_active()
+            if self.store.is_damaged:
+                self._damage_noted()
         elif not self.is_active and self.active_since_ns is not None:
             self.active_since_ns = None
             self.background.stop()
@@ -326,7 +329,7 @@ class Vault:
 
         A state that is damaged is refused with the advice to try again, for other nodes hold the same.
         """
-        if isinstance(error, Corrupt) and not isinstance(error, Misfit):
+        if is_damage(error):
             self.store.note_damage(error)
             return Unavailable(DAMAGED)
         log.error("a request failed", exc_info=error)
@@ -335,7 +338,12 @@ class Vault:
     def _damage_noted(self) -> None:
         """Let another node lead, if there is one; not over and over, for it may hold the same damage."""
         now = time.monotonic()
-        if self.is_active and now >= self._hands_over_again and len(self.membership.peers()) > 1:
+        if (
+            self.is_active
+            and not self.store.is_frozen
+            and now >= self._hands_over_again
+            and len(self.membership.peers()) > 1
+        ):
             self._hands_over_again = now + HAND_OVER_SECONDS
             self.spawn(self._hand_over())
 

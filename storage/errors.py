@@ -4,6 +4,8 @@ Faults of the world and of the disk are errors here; a caller's mistake is an as
 these errors holds a key, a value or a name that is sealed.
 """
 
+from typing import TypeGuard
+
 
 class StorageError(Exception):
     """The base of everything this room raises on purpose."""
@@ -14,7 +16,12 @@ class Corrupt(StorageError):
 
 
 class Misfit(Corrupt):
-    """A record opens, so it is as it was written, but is not what this program reads there: not the disk's fault."""
+    """What is there is as it was written, but not what this program reads: of a newer version, say. Not the disk's fault."""
+
+
+def is_damage(error: Exception) -> TypeGuard[Corrupt]:
+    """Tell whether an error says that bytes on this node's disk are not what was written there."""
+    return isinstance(error, Corrupt) and not isinstance(error, Misfit)
 
 
 class Full(StorageError):

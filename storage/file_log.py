@@ -40,7 +40,7 @@ from msgspec import Struct, field
 
 from conclave.storage.checksums import checksum
 from conclave.storage.environment import LMDB_FILE
-from conclave.storage.errors import Corrupt, Fenced, Full
+from conclave.storage.errors import Corrupt, Fenced, Full, Misfit
 from conclave.storage.files import Files, SystemFiles
 from conclave.storage.log import EntryTuple, HardStateRecord, LogView, check_append
 from conclave.storage.log_batches import (
@@ -574,7 +574,7 @@ def _replay_body(contents: _Contents, body: bytes, segment: _Segment, origin: in
         case _Kind.IDENTITY:
             contents.identity = body[1:]
         case kind:
-            raise Corrupt(f"log: a batch is of kind {kind}: a newer version wrote it")
+            raise Misfit(f"log: a batch is of kind {kind}: a newer version wrote it")
 
 
 def _replay_base(contents: _Contents, body: bytes) -> None:

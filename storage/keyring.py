@@ -14,7 +14,7 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from conclave.storage.errors import Corrupt, WrongKey
+from conclave.storage.errors import Corrupt, Misfit, WrongKey
 
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
@@ -79,7 +79,7 @@ class Keyring(msgspec.Struct, frozen=True, array_like=True):
             Corrupt: the bytes are no keyring of a version this program knows.
         """
         if encoded[:1] != bytes([VERSION]):
-            raise Corrupt(f"a keyring of version {encoded[:1].hex() or 'none'} is not known; a newer version wrote it")
+            raise Misfit(f"a keyring of version {encoded[:1].hex() or 'none'} is not known; a newer version wrote it")
         try:
             keyring = msgspec.msgpack.decode(memoryview(encoded)[1:], type=Keyring)
         except msgspec.DecodeError as error:

@@ -24,7 +24,7 @@ from msgspec import Struct, structs
 
 from conclave.storage.checksums import checksum
 from conclave.storage.environment import MAP_BYTES, Environment, Table, Transaction
-from conclave.storage.errors import Compacted, Corrupt, Unavailable
+from conclave.storage.errors import Compacted, Corrupt, Misfit, Unavailable
 
 EntryTuple: TypeAlias = tuple[int, int, int, bytes]
 """Term, index, kind (0 to 255), data."""
@@ -339,7 +339,7 @@ class LmdbLog:
             with self._env.write() as transaction:
                 transaction.put(b"format", _sealed_meta(FORMAT), db=self._meta)
         elif found != FORMAT:
-            raise Corrupt(f"log: format {found!r} is not {FORMAT!r}; a newer version wrote it")
+            raise Misfit(f"log: format {found!r} is not {FORMAT!r}; a newer version wrote it")
 
     def _load_hard_state(self, transaction: Transaction) -> HardStateRecord:
         record = _open_meta(transaction, self._meta, b"hard_state")

@@ -29,7 +29,7 @@ from msgspec import structs
 
 from conclave.storage.checksums import checksum
 from conclave.storage.environment import MAP_BYTES, Environment, Table, Transaction, sync_folder
-from conclave.storage.errors import Corrupt
+from conclave.storage.errors import Corrupt, Misfit, StorageError
 
 FORMAT_VERSION: Final = 1
 TABLES: Final = ("data", "staged", "meta")
@@ -243,7 +243,7 @@ class LmdbState:
         try:
             return self._view.get(key, db=self._tables[self._applied.is_swapped if table is None else table])
         except lmdb.Error as error:
-            raise self._env.meaning(error) from error
+            raise self._failed(error) from error
 
     def scan(
         self, prefix: bytes, start: bytes = b"", limit: int | None = None, table: int | None = None
@@ -258,7 +258,16 @@ class LmdbState:
                     if limit is not None:
                         limit -= 1
         except lmdb.Error as error:
-            raise self._env.meaning(error) from error
+            raise self._failed(error) from error
+
+    def _failed(self, error: lmdb.Error) -> StorageError:
+        """Return what an error of a read means; LMDB answers nothing more in a transaction that had one, so begin another.
+
+        It may show what is being flushed at this moment, which those who read have in memory all the same.
+        """
+        self._view.abort()
+        self._view = self._env.read()
+        return self._env.meaning(error)
 
     def flush(self, puts: Mapping[bytes, bytes | None], applied: Applied, staging: Staging | None = None) -> None:
         """See `StateStore`."""
@@ -426,7 +435,7 @@ def decode_applied(stored: bytes) -> Applied:
         raise Corrupt("state: the applied record has a wrong checksum")
     applied = msgspec.msgpack.decode(stored[4:], type=Applied)
     if applied.version != FORMAT_VERSION:
-        raise Corrupt(f"state: format {applied.version} is not {FORMAT_VERSION}; a newer version wrote it")
+        raise Misfit(f"state: format {applied.version} is not {FORMAT_VERSION}; a newer version wrote it")
     return applied
 
 

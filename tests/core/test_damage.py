@@ -1,5 +1,6 @@
 """Records that a disk has changed: never answered from, said aloud, and left to the nodes that hold them whole."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,10 +12,11 @@ from conclave.core.audit import UNKNOWN_DEVICES
 from conclave.core.contract import Context, Engine, Operation, Response, operation
 from conclave.core.errors import InternalError, Unavailable
 from conclave.core.scrubber import STEP_RECORDS
-from conclave.core.store import WHAT_TO_DO_ABOUT_DAMAGE
+from conclave.core.store import WHAT_TO_DO_ABOUT_DAMAGE, settlement_of
 from conclave.core.vault import DAMAGED
 from conclave.storage.errors import Corrupt
-from conclave.storage.writeset import WriteSet
+from conclave.storage.seal import CLEAR_KEYS
+from conclave.storage.writeset import Stage, WriteSet
 from tests.clients import auth_of
 from tests.fakes import FakeVault, data_of, on_loop, started_standby, started_vault, until
 
@@ -65,10 +67,25 @@ def change(fake: FakeVault, puts: list[tuple[bytes, bytes]], deletes: list[bytes
     fake.store.apply(fake.replica.index, fake.replica.term, data)
 
 
+async def turns() -> None:
+    """Let everything run that could."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
 async def damage_the_large_secret(fake: FakeVault) -> None:
     await fake.store.flush()
     key, sealed = max(records(fake), key=lambda pair: len(pair[1]))
     change(fake, [(key, flipped(sealed))])
+
+
+async def restore(fake: FakeVault, pairs: list[tuple[bytes, bytes]]) -> None:
+    """Bring a state in through the log, as a restorer does."""
+    freeze = fake.store.freeze()
+    for stage, puts in ((Stage.BEGIN, []), (Stage.PUTS, pairs)):
+        await settlement_of(lambda done, stage=stage, puts=puts: fake.store.stage(freeze, stage, puts, done))  # type: ignore[misc]
+    await settlement_of(lambda done: fake.store.swap(freeze, len(pairs), done) and None)
+    fake.store.thaw(freeze)
 
 
 @asynccontextmanager
@@ -146,6 +163,7 @@ async def test_a_leader_whose_state_is_damaged_hands_over_once() -> None:
         await until(lambda: not leader.vault.is_active)
         leader.replica.lead()
         await leader.read("secret/data/large")
+        await turns()
 
         assert leader.vault.is_active, "all nodes may hold the same damage"
 
@@ -156,6 +174,7 @@ async def test_a_lone_node_goes_on_with_what_is_whole() -> None:
         await damage_the_large_secret(fake)
 
         await fake.read("secret/data/large")
+        await turns()
 
         assert fake.vault.is_active
 
@@ -231,6 +250,58 @@ async def test_the_scrubber_waits_while_another_state_is_restored() -> None:
 
 
 @on_loop
+async def test_the_scrubber_waits_until_a_state_with_other_keys_is_durable() -> None:
+    async with vault_with_a_secret() as fake:
+        await fake.store.flush()
+        before = records(fake)
+        await fake.write("sys/rotate")
+        await fake.write("secret/data/large", LARGE)
+        await fake.store.flush()
+        fake.vault.scrubber.stop()
+
+        await restore(fake, before)
+        is_durable = fake.overlay.durable_index >= fake.overlay.swapped_at
+        fake.vault.scrubber.start()
+        await turns()
+
+        assert not is_durable, "else there is nothing to wait for"
+        assert fake.lifecycle.fault == ""
+        await fake.store.flush()
+        fake.vault.scrubber.stop()
+        while fake.vault.scrubber.step():
+            pass
+        assert fake.lifecycle.fault == ""
+
+
+@on_loop
+async def test_damage_is_over_when_another_state_has_taken_its_place() -> None:
+    async with vault_with_a_secret() as fake:
+        await fake.store.flush()
+        before = records(fake)
+        await damage_the_large_secret(fake)
+        await fake.read("secret/data/large")
+        assert fake.lifecycle.fault
+
+        await restore(fake, before)
+
+        assert fake.lifecycle.fault == ""
+        assert data_of(await fake.read("secret/data/large"))["data"] == LARGE["data"]
+
+
+@on_loop
+async def test_a_node_leads_although_it_cannot_read_how_much_its_key_has_sealed() -> None:
+    async with vault_with_a_secret() as fake:
+        await fake.store.flush()
+        change(fake, [(key, flipped(sealed)) for key, sealed in records(fake) if key not in CLEAR_KEYS])
+
+        fake.replica.follow()
+        fake.replica.lead()
+
+        assert fake.vault.is_active
+        assert fake.vault.background._task is not None
+
+
+@on_loop
 async def test_a_state_that_came_as_a_snapshot_is_not_damaged_any_more() -> None:
     async with vault_with_a_secret() as fake:
         await damage_the_large_secret(fake)
@@ -251,7 +322,9 @@ async def test_nothing_is_answered_unrecorded_when_the_audit_devices_cannot_be_r
         await fake.write("sys/audit/file", device)
         await fake.store.flush()
 
+        fake.vault.seal()
         change(fake, [(key, flipped(sealed)) for key, sealed in records(fake) if before.get(key) != sealed])
+        await fake.unseal()
         outcome = await fake.read("secret/data/small")
 
         assert isinstance(outcome, Unavailable)

@@ -46,13 +46,18 @@ class TornView:
 
 def test_what_lmdb_finds_wrong_with_its_pages_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state = LmdbState(tmp_path / "state")
+    state.flush({key(1): b"one"}, Applied(5, 2, 99, b"members"))
     monkeypatch.setattr(state, "_view", TornView())
 
     with pytest.raises(Corrupt):
         state.get(key(1))
+    found = state.get(key(1))
+    monkeypatch.setattr(state, "_view", TornView())
     with pytest.raises(Corrupt):
         list(state.scan(DIRECTORY))
 
+    assert found == b"one", "LMDB answers nothing more in a transaction that failed: another is begun"
+    assert list(state.scan(DIRECTORY)) == [(key(1), b"one")]
     state.close()
 
 

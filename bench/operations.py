@@ -190,7 +190,7 @@ def _play(operation: Operation, cluster: Cluster, prepared: Prepared, seconds: i
         before, asked_before = cluster.usage(), node.usage()
         figures = load.run(node.address, targets, way, token=token)
         if any(target.method != "GET" for target in targets):
-            time.sleep(SETTLE_SECONDS)
+            time.sleep(SETTLE_SECONDS)  # nothing tells when the last flush has ended
         after, asked_after = cluster.usage(), node.usage()
     return _Round(
         figures,

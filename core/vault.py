@@ -376,8 +376,8 @@ class Vault:
             outcome = error
         except Exception as error:  # noqa: BLE001  # as in handle()
             outcome = self.failure(error)
-            if isinstance(outcome, Unavailable) and not self.is_active:
-                return None
+            if is_damage(error) and not self.is_active:
+                return None  # the leader holds the same
         return trail.answered(outcome)
 
     def _read_later(self, request: Request, done: Done) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -79,12 +80,19 @@ async def damage_the_large_secret(fake: FakeVault) -> None:
     change(fake, [(key, flipped(sealed))])
 
 
+async def until_scrubbed(fake: FakeVault) -> None:
+    """Make what there is durable, and let the scrubber look at it from the start, until it has found something."""
+    await fake.store.flush()
+    fake.vault.scrubber.start()
+    await until(lambda: fake.lifecycle.fault != "")
+
+
 async def restore(fake: FakeVault, pairs: list[tuple[bytes, bytes]]) -> None:
     """Bring a state in through the log, as a restorer does."""
     freeze = fake.store.freeze()
-    for stage, puts in ((Stage.BEGIN, []), (Stage.PUTS, pairs)):
-        await settlement_of(lambda done, stage=stage, puts=puts: fake.store.stage(freeze, stage, puts, done))  # type: ignore[misc]
-    await settlement_of(lambda done: fake.store.swap(freeze, len(pairs), done) and None)
+    await settlement_of(partial(fake.store.stage, freeze, Stage.BEGIN, []))
+    await settlement_of(partial(fake.store.stage, freeze, Stage.PUTS, pairs))
+    await settlement_of(partial(fake.store.swap, freeze, len(pairs)))
     fake.store.thaw(freeze)
 
 
@@ -193,11 +201,10 @@ async def test_a_record_of_another_form_is_an_error_and_no_damage() -> None:
 async def test_the_scrubber_finds_damage_that_nobody_reads() -> None:
     async with vault_with_a_secret() as fake:
         await damage_the_large_secret(fake)
-        await fake.store.flush()
 
-        fake.vault.scrubber.start()
+        await until_scrubbed(fake)
 
-        await until(lambda: fake.lifecycle.fault != "")
+        assert fake.lifecycle.fault
 
 
 @on_loop
@@ -206,11 +213,10 @@ async def test_the_scrubber_finds_a_record_whose_key_has_changed() -> None:
         await fake.store.flush()
         key, sealed = max(records(fake), key=lambda pair: len(pair[1]))
         change(fake, [(flipped(key), sealed)], [key])
-        await fake.store.flush()
 
-        fake.vault.scrubber.start()
+        await until_scrubbed(fake)
 
-        await until(lambda: fake.lifecycle.fault != "")
+        assert fake.lifecycle.fault
 
 
 @on_loop

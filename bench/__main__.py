@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from bench import noise, report
-from bench.events import Happening, fail_over, restart_elsewhere
+from bench.events import Happening, fail_over, restart_elsewhere, unseal
+from bench.figures import Figure
 from bench.flame import BESIDE_SECONDS, record
 from bench.floors import floors
 from bench.growth import DIMENSIONS, Plan, Point, grow
-from bench.layers import LAYERS, Figure
+from bench.layers import LAYERS
 from bench.nodes import CONCLAVE, OPENBAO, Cluster, Program
 from bench.operations import OPERATIONS, Idle, Measured, measure, measure_idle
 from bench.preparing import Setting, prepare
@@ -33,6 +34,7 @@ BASE_PORT = 23000
 PEER_PORTS_LATER = 50
 MOVED_PORTS_LATER = 100
 IDLE_SECONDS = 5
+LEASES = (1_000, 100_000)
 
 
 def main() -> int:
@@ -185,17 +187,23 @@ def _measure_operations(arguments: argparse.Namespace) -> tuple[list[Idle], list
                 events = fail_over(clusters, arguments.rounds, _say)
                 ports = [arguments.base_port + MOVED_PORTS_LATER + 10 * number for number in range(arguments.rounds)]
                 events.append(restart_elsewhere(clusters[0], ports, _say))
+    if not arguments.operations:
+        with _clusters(programs, Setting.PLAIN, arguments.base_port, size=1) as clusters:
+            for leases in LEASES:
+                events += unseal(clusters, leases, arguments.rounds, _say)
     return idle, [each for operation in chosen for each in measured[operation.name]], events
 
 
 @contextlib.contextmanager
-def _clusters(programs: Sequence[Program], setting: Setting, base_port: int) -> Iterator[list[Cluster]]:
+def _clusters(
+    programs: Sequence[Program], setting: Setting, base_port: int, *, size: int = 3
+) -> Iterator[list[Cluster]]:
     """Yield a running cluster of each program."""
     with tempfile.TemporaryDirectory(prefix="conclave-bench-") as folder, contextlib.ExitStack() as running:
         ports = (base_port, base_port + PEER_PORTS_LATER)
         yield [
             running.enter_context(
-                Cluster(program, Path(folder) / program.name, base_port=port, has_tls=setting is Setting.TLS)
+                Cluster(program, Path(folder) / program.name, base_port=port, size=size, has_tls=setting is Setting.TLS)
             )
             for program, port in zip(programs, ports, strict=False)
         ]

@@ -19,7 +19,7 @@ from typing import Final
 from bench.layers import LAYERS
 from bench.report import RESULTS
 
-LAYERS_WITHOUT_DISK: Final = ("barrier", "tree", "policy", "raft", "http", "vault")
+LAYERS_WITHOUT_DISK: Final = ("barrier", "tree", "policy", "token", "raft", "http", "vault")
 TOLERANCE: Final = 1.5
 """How much slower is too slow: above the noise of a shared machine, below any change that somebody would regret."""
 ROUNDS: Final = 3

@@ -114,6 +114,18 @@ def restart_elsewhere(cluster: Cluster, ports: Sequence[int], say: Callable[[str
     return happening
 
 
+def unseal(clusters: Sequence[Cluster], leases: int, rounds: int, say: Callable[[str], None]) -> list[Happening]:
+    """Give clusters of one node so many leases, and restart and unseal them in turns; see `unseal_with_leases`."""
+    seconds: list[list[float]] = [[] for _ in clusters]
+    for number in range(rounds):
+        for which, cluster in enumerate(clusters):
+            seconds[which].append(unseal_with_leases(cluster, leases if number else 0, leases))
+    happenings = _told(f"unsealed with {leases:,} leases, until it serves", clusters, seconds)
+    for each in happenings:
+        say(f"{each.name}: {each.program} {each.median_seconds:.2f} s")
+    return happenings
+
+
 def _told(name: str, clusters: Sequence[Cluster], seconds: Sequence[Sequence[float]]) -> list[Happening]:
     return [
         Happening(name, cluster.program.name, statistics.median(each), max(each), len(each))

@@ -32,7 +32,8 @@ def record(operation: Operation, cluster: Cluster, play: Callable[[], object], s
     node = cluster.standbys[0] if operation.on_standby else cluster.leader
     assert node.process is not None, "the cluster runs"
     file = RESULTS / f"local-{operation.name.replace(' ', '-').replace(',', '')}.svg"
-    options = ["--rate", str(SAMPLES_A_SECOND), "--duration", str(seconds), "--native", "--output", str(file)]
+    # Only who holds the interpreter: the others wait for the disk, for requests, or for it.
+    options = ["--rate", str(SAMPLES_A_SECOND), "--duration", str(seconds), "--native", "--gil", "--output", str(file)]
     recorder = subprocess.Popen(
         [
             "sh",

@@ -33,8 +33,11 @@ SIZES: Final = {1: "one node", 3: "three nodes"}
 CHOSEN: Final = (
     "token lookup-self",
     "kv-v2 read, leader",
+    "kv-v2 read, standby",
+    "kv-v2 write, 1 connection",
     "kv-v2 write, 16 connections",
     "kv-v2 write, 64 connections",
+    "kv-v2 write through a standby",
     "token create",
     "approle login",
     "transit encrypt",
@@ -96,7 +99,7 @@ def _listens(port: int) -> bool:
 def _cluster(
     size: int, what: str, base_port: int, rounds: int, seconds: int, report: Callable[[str], None]
 ) -> Sequence[Floor]:
-    chosen = [operation for operation in OPERATIONS if operation.name in CHOSEN]
+    chosen = [each for each in OPERATIONS if each.name in CHOSEN and (size > 1 or not each.on_standby)]
     found = []
     with (
         tempfile.TemporaryDirectory(prefix="conclave-bench-") as folder,

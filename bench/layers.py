@@ -15,9 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final, cast
 
-from msgspec import Struct
 from uvicorn.config import Config
 
+from bench.commits import commit
+from bench.figures import REPETITIONS, Figure
 from conclave.api.app import new_app
 from conclave.api.handler import Handler
 from conclave.api.protocol import FastLaneProtocol, Shared
@@ -26,6 +27,8 @@ from conclave.core.contract import Operation, Request, Response
 from conclave.core.metrics import Metrics
 from conclave.core.outcomes import Outcome
 from conclave.core.policies import parse_policy
+from conclave.core.revocation import tokens_of
+from conclave.core.services import AREA_TOKENS
 from conclave.storage.barrier import Barrier
 from conclave.storage.file_log import FileLog
 from conclave.storage.keyring import Keyring
@@ -34,11 +37,10 @@ from conclave.storage.state import LmdbState
 from conclave.storage.transaction import Transaction
 from conclave.storage.tree import Directory
 from conclave.storage.writeset import WriteSet
-from tests.cluster.cluster_of_nodes import Cluster, Member
+from tests.clients import auth_of
 from tests.cluster.raft.harness import Cluster as Cores
 from tests.fakes import started_vault
 
-REPETITIONS: Final = 7
 SECONDS_OF_A_REPETITION: Final = 0.15
 LOCATION: Final = bytes(32)
 ROOT: Final = bytes(16)
@@ -46,16 +48,6 @@ WRITERS: Final = 16
 """Connections that write at once."""
 ENTRIES_OF_A_CORE: Final = 10_000
 """A core's log is compacted when it has grown by so much."""
-
-
-class Figure(Struct, frozen=True):
-    """What one operation of a layer costs."""
-
-    layer: str
-    name: str
-    microseconds: float
-    spread_microseconds: float  # between the first and the third quartile
-    cpu_microseconds: float = 0.0  # of the thread that did it, in the best repetition: others on the machine count less
 
 
 def _measure(layer: str, name: str, operate: Callable[[], object], operations: int = 1) -> Figure:
@@ -177,66 +169,18 @@ def policy() -> Iterator[Figure]:
     yield _measure("policy", "check, 50 rules, remembered", lambda: acl.check("secret/data/team7/x", Operation.READ))
 
 
-def commit() -> Iterator[Figure]:
-    """Propose and commit on three nodes of this process, with logs on disk and no network but the event loop."""
-    for concurrent in (1, 64):
-        yield asyncio.run(_commit(concurrent))
-
-
-async def _commit(concurrent: int) -> Figure:
-    with tempfile.TemporaryDirectory(prefix="conclave-bench-") as folder:
-        cluster = Cluster()
-        for number in range(3):
-            store = FileLog(Path(folder) / f"log-{number}")
-            cluster.member(f"n{number}", log=store, use_threads=True)
-        await _found(cluster)
-        rates = [await _commit_for(cluster.leader, concurrent, 0.6) for _ in range(REPETITIONS)]
-        await cluster.stop()
-    first, median, third = statistics.quantiles(rates, n=4)
-    return Figure("commit", f"three nodes, {concurrent} at a time, each entry", median, third - first)
-
-
-async def _found(cluster: Cluster) -> None:
-    """Make a cluster of members that exist already."""
-    members, cluster.members = cluster.members, []
-    for member in members:
-        cluster.members.append(member)
-        if len(cluster.members) == 1:
-            await member.start()
-            cluster.authority_key = (await member.node.bootstrap("cluster"))["authority_key"]
-        else:
-            await cluster.add(member)
-    while sum(peer.is_voter for peer in cluster.leader.node.peers()) < len(members):  # noqa: ASYNC110  (no event tells)
-        await asyncio.sleep(0.01)
-
-
-async def _commit_for(leader: Member, concurrent: int, seconds: float) -> float:
-    """Keep so many proposals in flight, and return the microseconds of each."""
-    payload = random.randbytes(300)
-    applied: dict[int, asyncio.Future[None]] = {}
-    take = leader.machine.apply
-
-    def apply(index: int, term: int, data: bytes) -> None:
-        take(index, term, data)
-        waiting = applied.pop(index, None)
-        if waiting is not None:
-            waiting.set_result(None)
-
-    async def client(deadline: float) -> int:
-        count = 0
-        while time.perf_counter() < deadline:
-            ticket = leader.node.propose(payload)
-            applied[ticket.index] = future = asyncio.get_running_loop().create_future()
-            await future
-            count += 1
-        return count
-
-    leader.machine.apply = apply  # type: ignore[method-assign]  # the clients wait for what it hears
-    started = time.perf_counter()
-    counts = await asyncio.gather(*(client(started + seconds) for _ in range(concurrent)))
-    elapsed = time.perf_counter() - started
-    leader.machine.apply = take  # type: ignore[method-assign]
-    return elapsed / sum(counts) * 1e6
+def token() -> Iterator[Figure]:
+    """Find a service token: the first time after a change, and as long as nothing has changed."""
+    loop = asyncio.new_event_loop()
+    serving = started_vault()
+    fake = loop.run_until_complete(serving.__aenter__())
+    text = auth_of(loop.run_until_complete(fake.write("auth/token/create", {"policies": ["default"]}))).client_token
+    services = fake.vault.services(fake.vault.serving_keys(), fake.store.reading())
+    tokens, caches = tokens_of(services), fake.pipeline.caches
+    yield _measure("token", "lookup", lambda: tokens.lookup(services.area(AREA_TOKENS), text, services.now_ns))
+    yield _measure("token", "lookup, remembered", lambda: tokens.lookup(caches.tokens(services), text, services.now_ns))
+    loop.run_until_complete(serving.__aexit__(None, None, None))
+    loop.close()
 
 
 def raft() -> Iterator[Figure]:
@@ -387,6 +331,7 @@ LAYERS: Final[dict[str, Callable[[], Iterator[Figure]]]] = {
     "log": log,
     "overlay": overlay,
     "policy": policy,
+    "token": token,
     "raft": raft,
     "commit": commit,
     "http": http,

@@ -16,9 +16,9 @@ from msgspec import Struct
 
 import conclave
 from bench.events import Happening
+from bench.figures import Figure
 from bench.floors import Floor
 from bench.growth import Point
-from bench.layers import Figure
 from bench.nodes import OPENBAO
 from bench.operations import Idle, Measured
 from bench.stress_report import Check

@@ -125,6 +125,7 @@ class Announce(Struct, array_like=True, frozen=True):
     Attributes:
         session: random, drawn when the process began to take part; 0: not told.
         began_with_index: where its log ended then.
+        is_damaged: its state is known to hold what nobody wrote there.
     """
 
     node_id: str
@@ -138,6 +139,7 @@ class Announce(Struct, array_like=True, frozen=True):
     last_term: int
     session: int = 0
     began_with_index: int = 0
+    is_damaged: bool = False
 
 
 class ChunkRequest(Struct, array_like=True, frozen=True):

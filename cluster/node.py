@@ -316,10 +316,17 @@ class Node:
             raise NotLeader("this node answers no questions yet")
         return await self._handler(body, asker)
 
-    def announce(self, *, is_sealed: bool, api_address: str, version: str, hostname: str) -> None:
+    def announce(
+        self, *, is_sealed: bool, api_address: str, version: str, hostname: str, is_damaged: bool = False
+    ) -> None:
         """See `replica.Peers`."""
         self._announce = structs.replace(
-            self._announce, is_sealed=is_sealed, api_address=api_address, version=version, hostname=hostname
+            self._announce,
+            is_sealed=is_sealed,
+            api_address=api_address,
+            version=version,
+            hostname=hostname,
+            is_damaged=is_damaged,
         )
         if self._part is not None:
             self._part.links.announce()

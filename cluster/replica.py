@@ -153,8 +153,13 @@ class Peers(Protocol):
     def serve(self, handler: Callable[[bytes, str], Awaitable[bytes]]) -> None:
         """Set what answers `ask_leader` of others; it is given the body and the asking node's id."""
 
-    def announce(self, *, is_sealed: bool, api_address: str, version: str, hostname: str) -> None:
-        """Tell the peers about this node; repeated every second and on every new connection."""
+    def announce(
+        self, *, is_sealed: bool, api_address: str, version: str, hostname: str, is_damaged: bool = False
+    ) -> None:
+        """Tell the peers about this node; repeated every second and on every new connection.
+
+        A leader that is sealed or damaged hands over as soon as there is a peer that is neither.
+        """
 
 
 class JoinRequest(Struct, frozen=True):

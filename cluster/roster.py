@@ -192,21 +192,19 @@ class Roster:
             and known.heard_at is not None
             and now - known.heard_at <= contact_seconds_max
         ]
-        # Unsealed before unknown: what never said that it is unsealed may be about to be.
-        return sorted(
-            candidates, key=lambda raft_id: (not self._is_unsealed(raft_id), -matches.get(raft_id, 0), raft_id)
-        )
+        # What never said that it is unsealed may be about to be; what is damaged serves as far as it can.
+        return sorted(candidates, key=lambda raft_id: (not self._serves(raft_id), -matches.get(raft_id, 0), raft_id))
 
-    def unsealed_successors(
+    def serving_successors(
         self, matches: Mapping[int, int], *, now: float, contact_seconds_max: float
     ) -> Sequence[int]:
-        """Return those of `successors` that have said that they are unsealed."""
+        """Return those of `successors` that have said that they are unsealed, and not that they are damaged."""
         found = self.successors(matches, now=now, contact_seconds_max=contact_seconds_max)
-        return [raft_id for raft_id in found if self._is_unsealed(raft_id)]
+        return [raft_id for raft_id in found if self._serves(raft_id)]
 
-    def _is_unsealed(self, raft_id: int) -> bool:
+    def _serves(self, raft_id: int) -> bool:
         announce = self._known[raft_id].announce
-        return announce is not None and announce.is_sealed is False
+        return announce is not None and announce.is_sealed is False and not announce.is_damaged
 
     def address_of(self, member: Member) -> str:
         """Return where to find a member: as was last said, or as it is recorded."""

@@ -110,11 +110,10 @@ class Upkeep:
         for peer in changed:
             _tell_health(peer)
         self._offer_snapshots_anew(now)
-        if self._announcement().is_sealed and not self._driver.is_handing_over:
-            # It led because it may have had to: nobody else had the newest log. Now somebody who serves takes over.
-            found = self._roster.unsealed_successors(
-                matches, now=now, contact_seconds_max=SUCCESSOR_CONTACT_SECONDS_MAX
-            )
+        own = self._announcement()
+        if (own.is_sealed or own.is_damaged) and not self._driver.is_handing_over:
+            # It leads because it may have had to: nobody else had the newest log, or was whole. Now somebody takes over.
+            found = self._roster.serving_successors(matches, now=now, contact_seconds_max=SUCCESSOR_CONTACT_SECONDS_MAX)
             if found:
                 self._driver.transfer(found[0])
 

@@ -142,6 +142,7 @@ class Lifecycle:
         self._authorizing: asyncio.Task[None] | None = None
         self._state_arrived = asyncio.Event()
         vault.on_sealed_changed = self._sealed_changed
+        vault.store.on_damage = self.announce
         vault.membership.lend_authority(self._authority_key)
         vault.on_state_replaced = self._state_replaced
         vault.on_active = self._became_active
@@ -213,6 +214,7 @@ class Lifecycle:
             api_address=self.node.api_address,
             version=self.node.version,
             hostname=self.node.hostname,
+            is_damaged=self.vault.store.is_damaged,
         )
 
     def _reading(self) -> Services | None:
@@ -373,6 +375,7 @@ class Lifecycle:
             self.vault.seal()
 
     def _state_replaced(self) -> None:
+        self.announce()
         self._cancel_ceremonies()
         self._state_arrived.set()
         self._use_rules()

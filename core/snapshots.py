@@ -81,6 +81,7 @@ NOT_ALONE: Final = (
     "remove them first (operator raft remove-peer), restore, and let them join again with wiped data folders"
 )
 BROKEN_OFF: Final = "leadership was lost while the snapshot was being restored; nothing has changed, try again"
+DAMAGED_HERE: Final = "the state of this node is damaged: save one at another node"
 NOT_WHOLE: Final = "what was staged was not what was sent; nothing has changed"
 
 SEAL_LOCATION: Final = blake2b(b"snapshot sums", digest_size=32, person=b"conclave.sums").digest()
@@ -107,13 +108,15 @@ class Snapshots:
         """Return a file of the state as it is now, to be read piece by piece and closed.
 
         Raises:
-            Unavailable: too many are being read already, or the state cannot be written.
+            Unavailable: too many are being read already, or the state cannot be written, or is damaged.
             ClusterError: nobody confirms that this node knows everything that was acknowledged.
         """
         if len(self._open_files) >= DOWNLOADS_MAX:
             raise Unavailable("too many snapshots are being saved; try again")
         vault = self._vault
         vault.serving_keys()
+        if vault.store.is_damaged:
+            raise Unavailable(DAMAGED_HERE)
         index = await vault.replica.read_barrier()
         try:
             await vault.store.flush_up_to(index)

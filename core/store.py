@@ -154,7 +154,7 @@ class Store:
         if self._damage is None:
             log.critical("the state is damaged", extra={"reason": str(error), "what_to_do": WHAT_TO_DO_ABOUT_DAMAGE})
             self._damage = error
-        self.on_damage()
+            self.on_damage()
 
     # -- transactions --
 

@@ -55,9 +55,7 @@ Done = Callable[[Outcome], None]
 VAULT_IS_SEALED: Final = "Vault is sealed"
 REMOVED: Final = "Vault is sealed: this node has been removed from the cluster; wipe its data directory and join again"
 """Begins with words by which clients know that a node serves nothing."""
-DAMAGED: Final = "the state of this node is damaged; try again: another node holds the same"
-HAND_OVER_SECONDS: Final = 60.0
-"""Pause between two attempts of a damaged node to be led by another."""
+DAMAGED: Final = "the state of this node is damaged; if there are other nodes, try again: they hold the same"
 NOT_WITH_A_USE_LIMIT: Final = (
     "an operation on one node takes a token without a use limit, for only the leader counts uses"
 )
@@ -103,11 +101,9 @@ class Vault:
         self.on_sealed_changed: Callable[[], None] = lambda: None
         self.on_state_replaced: Callable[[], None] = lambda: None
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._hands_over_again = 0.0  # of the monotonic clock: not before then
         self._reads: list[tuple[Request, Done]] = []
         self._barrier_task: asyncio.Task[None] | None = None
         pipeline.connect(self.execution)
-        store.on_damage = self._damage_noted
         store.on_standing = self._standing_changed
         store.on_replaced = self._state_replaced
         peers.serve(self.forwarder.serve)
@@ -212,8 +208,6 @@ class Vault:
             self.background.start()
             log.info("active")
             self.on_active()
-            if self.store.is_damaged:
-                self._damage_noted()
         elif not self.is_active and self.active_since_ns is not None:
             self.active_since_ns = None
             self.background.stop()
@@ -334,24 +328,6 @@ class Vault:
             return Unavailable(DAMAGED)
         log.error("a request failed", exc_info=error)
         return InternalError("internal error")
-
-    def _damage_noted(self) -> None:
-        """Let another node lead, if there is one; not over and over, for it may hold the same damage."""
-        now = time.monotonic()
-        if (
-            self.is_active
-            and not self.store.is_frozen
-            and now >= self._hands_over_again
-            and len(self.membership.peers()) > 1
-        ):
-            self._hands_over_again = now + HAND_OVER_SECONDS
-            self.spawn(self._hand_over())
-
-    async def _hand_over(self) -> None:
-        try:
-            await self.membership.step_down()
-        except ClusterError as error:
-            log.warning("nobody takes over from this node", extra={"reason": str(error)})
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run a coroutine as a task that this vault owns."""

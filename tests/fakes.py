@@ -189,12 +189,15 @@ class FakeReplica:
     def serve(self, handler: Callable[[bytes, str], Awaitable[bytes]]) -> None:
         self.handler = handler
 
-    def announce(self, *, is_sealed: bool, api_address: str, version: str, hostname: str) -> None:
+    def announce(
+        self, *, is_sealed: bool, api_address: str, version: str, hostname: str, is_damaged: bool = False
+    ) -> None:
         self.announced = {
             "is_sealed": is_sealed,
             "api_address": api_address,
             "version": version,
             "hostname": hostname,
+            "is_damaged": is_damaged,
         }
 
     # -- Membership --

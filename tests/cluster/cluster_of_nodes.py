@@ -113,9 +113,14 @@ class Member:
         self.announce(is_sealed=is_sealed)
         await self.node.start()
 
-    def announce(self, *, is_sealed: bool) -> None:
-        api = f"http://{self.address}"
-        self.node.announce(is_sealed=is_sealed, api_address=api, version="0.1.0", hostname=self.name)
+    def announce(self, *, is_sealed: bool = False, is_damaged: bool = False) -> None:
+        self.node.announce(
+            is_sealed=is_sealed,
+            api_address=f"http://{self.address}",
+            version="0.1.0",
+            hostname=self.name,
+            is_damaged=is_damaged,
+        )
 
     async def restart(self) -> None:
         self.renew()

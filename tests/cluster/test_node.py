@@ -224,6 +224,37 @@ def test_a_sealed_leader_hands_over_to_an_unsealed_node() -> None:
     asyncio.run(play())
 
 
+def test_a_damaged_leader_hands_over_to_the_node_that_is_whole() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        damaged = cluster.leader
+        also_damaged, whole = cluster.followers
+        also_damaged.announce(is_damaged=True)
+        await until(lambda: damaged.node.standing is Standing.LEADER)
+
+        damaged.announce(is_damaged=True)
+
+        await until(lambda: cluster.leaders() == [whole])
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_a_damaged_leader_stays_while_nobody_is_whole() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        for member in (*cluster.followers, cluster.leader):
+            member.announce(is_damaged=True)
+        leader, term = cluster.leader, cluster.leader.node.term
+
+        await commit(leader, b"one")
+
+        assert (cluster.leader, leader.node.term) == (leader, term)
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
 def test_a_sealed_leader_stays_while_nobody_is_unsealed() -> None:
     async def play() -> None:
         cluster = await Cluster().found("a", "b", "c")

@@ -14,8 +14,8 @@ RECORD = MembershipRecord(
 )
 
 
-def announce(node_id: str, *, is_sealed: bool | None = False, address: str = "") -> Announce:
-    return Announce(node_id, address, f"http://{node_id}", "0.1.0", node_id, is_sealed, 0, 90, 3)
+def announce(node_id: str, *, is_sealed: bool | None = False, address: str = "", is_damaged: bool = False) -> Announce:
+    return Announce(node_id, address, f"http://{node_id}", "0.1.0", node_id, is_sealed, 0, 90, 3, is_damaged=is_damaged)
 
 
 def roster() -> Roster:
@@ -103,7 +103,17 @@ def test_a_node_that_did_not_say_whether_it_is_sealed_comes_last_and_never_for_a
         found.announced(raft_id, announce("n", is_sealed=sealed))
 
     assert found.successors({2: 90, 3: 80}, now=10.0, contact_seconds_max=1.0) == [3, 2]
-    assert found.unsealed_successors({2: 90, 3: 80}, now=10.0, contact_seconds_max=1.0) == [3]
+    assert found.serving_successors({2: 90, 3: 80}, now=10.0, contact_seconds_max=1.0) == [3]
+
+
+def test_a_damaged_node_comes_last_and_never_for_a_leader_that_is_damaged_itself() -> None:
+    found = roster()
+    for raft_id, is_damaged in ((2, True), (3, False)):
+        found.heard(raft_id, 10.0)
+        found.announced(raft_id, announce("n", is_damaged=is_damaged))
+
+    assert found.successors({2: 90, 3: 80}, now=10.0, contact_seconds_max=1.0) == [3, 2]
+    assert found.serving_successors({2: 90, 3: 80}, now=10.0, contact_seconds_max=1.0) == [3]
 
 
 def test_an_address_that_differs_from_the_record_is_to_be_recorded() -> None:

@@ -13,6 +13,7 @@ from conclave.core.audit import UNKNOWN_DEVICES
 from conclave.core.contract import Context, Engine, Operation, Response, operation
 from conclave.core.errors import InternalError, Unavailable
 from conclave.core.scrubber import STEP_RECORDS
+from conclave.core.snapshots import Snapshots
 from conclave.core.store import WHAT_TO_DO_ABOUT_DAMAGE, settlement_of
 from conclave.core.vault import DAMAGED
 from conclave.storage.errors import Corrupt
@@ -163,17 +164,28 @@ async def test_a_standby_leaves_what_is_damaged_on_its_disk_to_the_leader() -> N
 
 
 @on_loop
-async def test_a_leader_whose_state_is_damaged_hands_over_once() -> None:
-    async with vault_with_a_secret() as leader, started_standby(leader):
-        await damage_the_large_secret(leader)
+async def test_the_peers_are_told_of_damage_until_it_is_over() -> None:
+    async with vault_with_a_secret() as fake:
+        await fake.store.flush()
+        before = records(fake)
+        await damage_the_large_secret(fake)
+        assert not fake.replica.announced["is_damaged"]
 
-        await leader.read("secret/data/large")
-        await until(lambda: not leader.vault.is_active)
-        leader.replica.lead()
-        await leader.read("secret/data/large")
-        await turns()
+        await fake.read("secret/data/large")
+        assert fake.replica.announced["is_damaged"]
 
-        assert leader.vault.is_active, "all nodes may hold the same damage"
+        await restore(fake, before)
+        assert not fake.replica.announced["is_damaged"]
+
+
+@on_loop
+async def test_what_is_damaged_is_not_saved_in_the_place_of_what_was_whole() -> None:
+    async with vault_with_a_secret() as fake:
+        await damage_the_large_secret(fake)
+        await fake.read("secret/data/large")
+
+        with pytest.raises(Unavailable, match="damaged"):
+            await Snapshots(fake.vault).save()
 
 
 @on_loop

@@ -75,6 +75,7 @@ class Survivor(Struct, frozen=True):
         commit_index: as far as this node knew.
         applied_index: what its state holds.
         record: the membership at the end of the log.
+        unsure_changes: how many of its `unsure_entries` change the membership.
     """
 
     identity: Identity
@@ -84,6 +85,12 @@ class Survivor(Struct, frozen=True):
     commit_index: int
     applied_index: int
     record: MembershipRecord
+    unsure_changes: int = 0
+
+    @property
+    def unsure_entries(self) -> int:
+        """How many entries its log holds behind `commit_index`: a recovery commits them, whoever was told of them."""
+        return max(self.last_index - self.commit_index, 0)
 
     @property
     def member(self) -> Member:
@@ -115,21 +122,25 @@ def examine(log: LogStore, machine: Machine) -> Survivor:
         raise RecoveryRefused(
             "a snapshot was being installed; start the node once, so that this is finished, then stop it"
         )
-    record = decode_record(machine.membership)
+    term, _, commit = log.hard_state
+    commit_index = max(commit, machine.applied_index)
+    record, unsure_changes = decode_record(machine.membership), 0
     for entry in _entries_behind(log, machine.applied_index):
         record = _after(record, entry)
+        if entry.index > commit_index and entry.kind is not EntryKind.NORMAL:
+            unsure_changes += 1
     if record.member(identity.raft_id) is None:
         raise RecoveryRefused("this node has not heard of its own admission yet: it holds nothing that others do not")
-    term, _, commit = log.hard_state
     last = log.last_index
     return Survivor(
         identity=identity,
         term=term,
         last_term=log.term(last) if last >= log.first_index else machine.applied_term,
         last_index=last,
-        commit_index=max(commit, machine.applied_index),
+        commit_index=commit_index,
         applied_index=machine.applied_index,
         record=record,
+        unsure_changes=unsure_changes,
     )
 
 

@@ -2,11 +2,13 @@
 
 Two ways in, both ending in `cluster.recovery`, which says what happens and why it is safe:
 
-* `conclave operator raft recover -path=DATA` shows what this survivor holds, and with `-apply` makes it the only member.
+* `conclave operator raft recover -path=DATA` shows what this survivor holds and what would be lost, and with `-apply` makes
+  it the only member.
 * A `peers.json` in the data folder, as Vault takes it, does the same when the node starts, and is renamed after that. It
   may name this node alone: several survivors that each go on from their own log would not have the same past.
 """
 
+import textwrap
 from pathlib import Path
 from typing import Final
 
@@ -22,10 +24,13 @@ from conclave.storage.state import StateStore
 PEERS_FILES: Final = ("peers.json", "raft/peers.json")
 """Where in the data folder that file may lie; the second is Vault's place."""
 USED_SUFFIX: Final = ".used"
+SHOWN_COLUMNS: Final = 118
+"""How long a line may be: as long as those of the advice below it."""
 ADVICE: Final = """
-Nothing has been changed. If a majority of these members is gone for good, compare this with what other survivors show:
-the highest last term, then the highest last index, knows most. Recover that node alone, with -apply; wipe the data
-folders of all others and let them join again. Members that are still running must be stopped first.
+Nothing has been changed. If a majority of these members is gone for good, compare this with what every other survivor
+shows: the one with the highest last term and, among those, the highest last index knows most. Recover that node alone,
+with -apply; wipe the data folders of all others and let them join again. Members that are still running must be stopped
+first.
 """
 DONE: Final = """
 This node is the only member now. Start and unseal it; wipe the data folders of all others and let them join again.
@@ -51,7 +56,7 @@ def recover_stores(log: LogStore, state: StateStore, *, is_dry: bool) -> str:
     overlay = Overlay(state)
     survivor = examine(log, overlay)
     if is_dry:
-        return describe(survivor) + ADVICE
+        return describe(survivor) + "\n" + foretell(survivor) + ADVICE
     _apply(log, overlay, survivor)
     return describe(survivor) + DONE
 
@@ -102,6 +107,44 @@ def describe(survivor: Survivor) -> str:
         this = "  (this node)" if member.raft_id == identity.raft_id else ""
         lines.append(f"   {member.node_id}  {member.cluster_address}  {vote}{this}")
     return "\n".join(lines) + "\n"
+
+
+def foretell(survivor: Survivor) -> str:
+    """Return what a recovery keeps, what it decides and what it loses, as exactly as this survivor can know.
+
+    Behind its commit index it can know nothing of others: they may hold more entries, or, from a later term, other ones in
+    the place of its own, and any of those may have been acknowledged.
+    """
+    commit, last, unsure = survivor.commit_index, survivor.last_index, survivor.unsure_entries
+    removed = ", ".join(member.node_id for member in survivor.others)
+    lost = f"what was acknowledged behind index {last} and only removed members hold"
+    if unsure:
+        lost += f"; also what they hold of a later term in the place of {_range(commit + 1, last)}"
+    rows = [
+        ("Removed", f"{removed}: refused from then on" if removed else "nobody: this node is the only member"),
+        ("Kept", f"everything up to index {commit}, which this node knows to be committed"),
+        ("Committed", f"{_unsure(survivor)}, acknowledged or not" if unsure else "nothing else: this log ends there"),
+        ("Lost", f"{lost}. How much that is cannot be seen from here" if removed else "nothing by this"),
+    ]
+    return "\n".join(["With -apply", *(_folded(name, text) for name, text in rows)]) + "\n"
+
+
+def _folded(name: str, text: str) -> str:
+    return textwrap.fill(
+        text, SHOWN_COLUMNS, initial_indent=f"   {name:<14}", subsequent_indent=" " * 17, break_on_hyphens=False
+    )
+
+
+def _unsure(survivor: Survivor) -> str:
+    count, changes = survivor.unsure_entries, survivor.unsure_changes
+    entries = "1 entry" if count == 1 else f"{count} entries"
+    note = f", {changes} of the membership" if changes else ""
+    span = _range(survivor.commit_index + 1, survivor.last_index)
+    return f"{entries} ({span}{note}) that this log holds and this node does not know to be committed"
+
+
+def _range(first: int, last: int) -> str:
+    return f"{first}" if first == last else f"{first} to {last}"
 
 
 def _apply(log: LogStore, overlay: Overlay, survivor: Survivor, address: str = "") -> None:

@@ -14,9 +14,10 @@ from conclave.cli.flags import Flag, Kind
 def recover(call: Call) -> int:
     """Get a cluster back that has lost its quorum for good.
 
-    Without -apply it shows what this survivor holds: run it on every survivor, and recover the one with the highest last
-    term, then the highest last index. With -apply that node becomes the only member; all others are refused from then
-    on, so their data folders have to be wiped before they join again. The nodes must be stopped.
+    Without -apply it changes nothing and shows what this survivor holds, whom it would remove, what would be taken as
+    committed and what would be lost: run it on every survivor, and recover the one with the highest last term and, among
+    those, the highest last index. With -apply that node becomes the only member; all others are refused from then on, so
+    their data folders have to be wiped before they join again. The nodes must be stopped.
 
         $ conclave operator raft recover -path=/var/lib/conclave
 

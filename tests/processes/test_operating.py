@@ -211,6 +211,8 @@ def test_a_lost_quorum_is_got_back_from_one_survivor(tmp_path: Path) -> None:
         shown = recover(survivor)
         assert "Nothing has been changed" in shown
         assert all(f"{node.name}  127.0.0.1:{node.cluster_port}  voter" in shown for node in cluster.nodes)
+        removed = ", ".join(line.split()[0] for line in shown.splitlines() if line.endswith("  voter"))
+        assert f"Removed       {removed}: refused from then on" in shown
         assert "only member now" in recover(survivor, "-apply")
         survivor.start()
         cluster.unseal(survivor)

@@ -2,4 +2,5 @@
 
 from tests.transcripts.datadriven import folder
 
-collect_ignore = [] if folder("quorum") else ["test_confchange.py", "test_interaction.py", "test_quorum.py"]
+JUDGED = ["test_confchange.py", "test_interaction.py", "test_judge.py", "test_quorum.py"]
+collect_ignore = [] if folder("quorum") else JUDGED

@@ -197,10 +197,10 @@ def commands() -> Iterator[str]:
 
 
 def _prose(help_text: str) -> Iterator[str]:
-    """Yield a help text with its examples, which are indented, as code blocks."""
+    """Yield a help text with its examples, which are indented or begin with a prompt, as code blocks."""
     is_code = False
     for line in help_text.strip().splitlines():
-        if line.startswith("    ") != is_code and line:
+        if line.startswith(("    ", "$ ")) != is_code and line:
             yield "```" if is_code else "```text"
             is_code = not is_code
         yield line.removeprefix("    ") if is_code else line

@@ -48,6 +48,12 @@ def test_every_command_has_a_heading() -> None:
     assert {f"conclave {name}" for name in COMMANDS} <= headings("cli.md")
 
 
+def test_every_example_of_a_command_is_a_block() -> None:
+    outside = re.sub(r"^```.*?^```$", "", (DOCS / "cli.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+
+    assert re.findall(r"^ *\$ .*$", outside, re.MULTILINE) == []
+
+
 def test_every_family_of_routes_has_a_heading() -> None:
     assert {"sys/", *ENGINES, *(f"auth/{name}" for name in METHODS)} <= headings("api.md")
 

@@ -53,7 +53,7 @@ def compaction_index(facts: LogFacts, *, trailing_entries: int = TRAILING_ENTRIE
 
 
 class Trail:
-    """Where in the log the newest `TRAILING_BYTES` begin, by what was appended since the start of the process."""
+    """Where in the log the newest `TRAILING_BYTES` begin, by what it is told of: first what is stored, then what comes."""
 
     def __init__(self, trailing_bytes: int = TRAILING_BYTES) -> None:
         self._trailing_bytes = trailing_bytes

@@ -26,12 +26,13 @@ from typing import Final, Protocol
 
 from conclave.cluster.append_jobs import AppendJobs
 from conclave.cluster.applied import AppliedLog, removes
+from conclave.cluster.compaction import TRAILING_BYTES, TRAILING_ENTRIES
 from conclave.cluster.core_settings import core_settings
 from conclave.cluster.errors import NoQuorum, NotLeader
 from conclave.cluster.lease import Lease
 from conclave.cluster.membership import MembershipRecord
 from conclave.cluster.outbox import Outbox, Send
-from conclave.cluster.persistence import DurableLog, Writer
+from conclave.cluster.persistence import DurableLog, Writer, newest_sizes
 from conclave.cluster.proposals import Proposals
 from conclave.cluster.raft import (
     NO_NODE,
@@ -148,6 +149,8 @@ class Driver:
         self._standing_term = 0
         self._outbox = Outbox(lambda: self._raft, send, lambda: self.may_change)
         self._jobs = AppendJobs(writer, snapshot_offered=self._snapshot_offered, durable=self._durable)
+        for index, size in newest_sizes(log, entries_max=TRAILING_ENTRIES, bytes_max=TRAILING_BYTES):
+            self._jobs.trail.appended(index, (size,))
         self._applied = AppliedLog(raft_id, machine, self._change_applied)
         self._begin()
 

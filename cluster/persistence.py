@@ -13,21 +13,25 @@ and all before it, are durable.
 """
 
 import queue
+import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Final, Protocol
 
 from msgspec import Struct
 
 from conclave.cluster import raft
 from conclave.cluster.raft import ConfState, Entry, EntryKind, HardState, Snapshot
-from conclave.storage.errors import Compacted, Full, Unavailable
+from conclave.storage.errors import Compacted, Corrupt, Full, Unavailable
 from conclave.storage.log import EntryTuple, HardStateRecord, LogStore
 
 BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
 BATCH_JOBS_MAX: Final = 1024
 FULL_RETRY_SECONDS: Final = 1.0
+SIZES_ENTRIES: Final = 64
+"""Entries that `newest_sizes` has in memory at a time."""
 
 
 class DurableLog:
@@ -84,6 +88,31 @@ class DurableLog:
     def snapshot(self) -> Snapshot:
         """Return the descriptor of a snapshot that can be streamed now."""
         return self._take_snapshot()
+
+
+def newest_sizes(store: LogStore, *, entries_max: int, bytes_max: int) -> Iterator[tuple[int, int]]:
+    """Return index and bytes of the newest entries that are stored, in order.
+
+    Args:
+        store: the log.
+        entries_max: not many more than these.
+        bytes_max: nor many more than are so large together.
+
+    Raises:
+        CorruptLog: one of them is damaged.
+    """
+    pieces: list[list[tuple[int, int]]] = []
+    end = store.last_index + 1
+    first, total = end, 0
+    while first > max(store.first_index, end - entries_max) and total < bytes_max:
+        low = max(store.first_index, first - SIZES_ENTRIES)
+        try:
+            entries = store.read(low, first, sys.maxsize)
+        except Corrupt as error:
+            raise raft.CorruptLog(str(error)) from error
+        pieces.append([(index, len(data)) for _, index, _, data in entries])
+        first, total = low, total + sum(size for _, size in pieces[-1])
+    return chain.from_iterable(reversed(pieces))
 
 
 class Append(Struct, frozen=True):

@@ -1,9 +1,12 @@
 """How far the log may be cut."""
 
+import pytest
 from hypothesis import given
 from hypothesis.strategies import builds, integers, lists, none, one_of, tuples
 
-from conclave.cluster.compaction import HARD_CAP_ENTRIES, LogFacts, Trail, compaction_index
+from conclave.cluster.compaction import CUT_ENTRIES_MIN, HARD_CAP_ENTRIES, LogFacts, Trail, compaction_index
+from conclave.cluster.persistence import newest_sizes
+from conclave.storage.memory import MemoryLog
 
 index = integers(0, 2_000_000)
 
@@ -86,3 +89,26 @@ def test_what_is_behind_the_trail_by_bytes_is_at_least_its_size(batches: list[tu
 
     if trail.first:
         assert sum(sizes[trail.first - 1 :]) >= 2 << 20
+
+
+@pytest.mark.parametrize(
+    ("trailing_entries", "trailing_bytes"), [(1_000, 64 << 20), (10_000, 2 << 20)], ids=["entries", "bytes"]
+)
+def test_bug_b67_a_log_is_bounded_however_often_its_process_restarts(
+    trailing_entries: int, trailing_bytes: int
+) -> None:
+    # Each life appends less than what is worth a cut, and than what is kept.
+    log, value = MemoryLog(), bytes(8 << 10)
+    entries_max = 1_000 + CUT_ENTRIES_MIN
+
+    for _ in range(40):
+        trail = Trail(trailing_bytes)
+        for index, size in newest_sizes(log, entries_max=trailing_entries, bytes_max=trailing_bytes):
+            trail.appended(index, (size,))
+        for index in range(log.last_index + 1, log.last_index + 101):
+            log.append(None, [(1, index, 0, value)])
+            trail.appended(index, (len(value),))
+        facts = LogFacts(log.first_index, log.last_index, log.last_index, trail.first)
+        log.compact(compaction_index(facts, trailing_entries=trailing_entries) or log.first_index - 1)
+
+    assert log.last_index - log.first_index < entries_max

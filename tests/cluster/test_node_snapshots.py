@@ -237,3 +237,19 @@ def test_a_state_that_is_ahead_of_the_log_keeps_a_node_from_taking_part() -> Non
         await cluster.stop()
 
     asyncio.run(play())
+
+
+def test_bug_b67_a_restarted_node_counts_what_its_log_holds_already() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a")
+        member = cluster.leader
+        await commit(member, bytes(1000))
+        await member.node.stop(hand_over=False)
+
+        await member.restart()
+
+        assert member.node._part is not None
+        assert member.node._part.driver._jobs.trail._total >= 1000
+        await cluster.stop()
+
+    asyncio.run(play())

@@ -149,6 +149,31 @@ def test_the_descriptor_names_the_place_in_the_log_and_the_configuration() -> No
     assert len(snapshot.data) < 32
 
 
+def test_bug_b48_a_snapshot_names_the_members_as_of_its_own_index_whatever_changes_while_it_is_sent() -> None:
+    source, target = filled(), MemoryState()
+    later = encode_record(MembershipRecord(conf_state=ConfState(voters=(1, 2, 3))))
+
+    async def scenario() -> None:
+        wire = Wire(source, target)
+        snapshot = wire.sender.take()
+
+        def change(number: int, reply: ChunkReply) -> ChunkReply:
+            source.flush({}, Applied(8 + number, 3, 5, later))
+            source.refresh()
+            return reply
+
+        wire.changed = change
+        await wire.receiver.fetch(SENDER, snapshot)
+        assert wire.sender.take() == snapshot
+        await wire.sender.close()
+
+    run(scenario())
+    target.install()
+
+    assert target.applied_record == Applied(7, 3, 5, MEMBERSHIP)
+    assert source.membership == later
+
+
 def test_lost_questions_are_repeated() -> None:
     source, target = filled(), MemoryState()
 

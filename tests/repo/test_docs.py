@@ -19,6 +19,10 @@ DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 
 
+BUGS = {**{str(number): "consensus.md" for number in range(1, 31)}, **{f"B{n}": "raft-bugs.md" for n in range(1, 68)}}
+"""The bugs of others that are known, and the page that says what holds each of them."""
+
+
 def headings(page: str) -> set[str]:
     return set(re.findall(r"^#+ (.+)$", (DOCS / page).read_text(), re.MULTILINE))
 
@@ -69,6 +73,44 @@ def test_every_file_that_a_page_names_exists(page: Path) -> None:
     )
 
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def bugs(page: str) -> dict[str, str]:
+    """Return the last column of the tables of bugs in a page, by their numbers."""
+    return dict(re.findall(r"^\| (B?\d+) \|.*\| ([^|]+) \|$", (DOCS / page).read_text(), re.MULTILINE))
+
+
+def names_in_tests() -> set[str]:
+    """Return the names of all tests, histories, broken rules and transcripts."""
+    tests = ROOT / "tests"
+    found = {name for file in tests.rglob("*.py") for name in re.findall(r"def (\w+)\(", file.read_text())}
+    return found | {file.name for file in (tests / "transcripts").glob("*.txt")}
+
+
+def test_every_bug_of_others_has_a_row() -> None:
+    rows = {number: page for page in set(BUGS.values()) for number in bugs(page)}
+
+    assert rows == BUGS
+
+
+def test_whatever_is_said_to_hold_a_bug_exists() -> None:
+    names = names_in_tests()
+    held = {
+        number: re.findall(r"`([^`]+)`", cell) for page in set(BUGS.values()) for number, cell in bugs(page).items()
+    }
+    claims = [(number, claim) for number, claims in held.items() for claim in claims if "/" not in claim]
+    starts = [(number, claim.removesuffix("…")) for number, claim in claims if claim.endswith("…")]
+
+    assert [number for number, claims in held.items() if not claims] == []
+    assert [claim for claim in claims if not claim[1].endswith("…") and claim[1] not in names] == []
+    assert [start for start in starts if not any(name.startswith(start[1]) for name in names)] == []
+
+
+def test_every_test_of_a_bug_is_named_in_its_row() -> None:
+    rows = {number: cell for page in set(BUGS.values()) for number, cell in bugs(page).items()}
+    numbers = {found[1] for name in names_in_tests() if (found := re.match(r"test_bug_(b?\d+)_", name))}
+
+    assert [number for number in sorted(numbers) if f"`test_bug_{number}_…`" not in rows.get(number.upper(), "")] == []
 
 
 def test_every_decision_is_in_the_index() -> None:

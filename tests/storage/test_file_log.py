@@ -116,6 +116,27 @@ def test_a_last_batch_that_is_torn_at_any_byte_is_cut_off(reopen: Open, folder: 
         assert reopen().read(4, 5, LIMITLESS) == entries(4, 4, term=2)
 
 
+def test_bug_b37_a_torn_batch_that_was_to_cut_the_log_leaves_all_of_it_and_what_is_known_of_it(
+    reopen: Open, folder: Path
+) -> None:
+    # What a log knows besides its entries (terms, positions, hard state) is made from them: neither is ahead of the other.
+    log = reopen()
+    log.append((1, 0, 0), entries(1, 9))
+    begin = used_bytes(segments(folder)[0].read_bytes())
+    log.append((2, 3, 4), entries(5, 14, term=2))
+    after = segments(folder)[0].read_bytes()
+
+    for cut in [begin, *range(begin // 512 * 512 + 512, used_bytes(after), 512)]:
+        log.close()
+        segments(folder)[0].write_bytes(after[:cut].ljust(len(after), b"\0"))
+        log = reopen()
+
+        assert log.read(1, 10, LIMITLESS) == entries(1, 9)
+        assert (log.last_index, log.hard_state, log.term(5)) == (9, (1, 0, 0), 1)
+        log.append((2, 3, 4), entries(5, 6, term=2))
+        assert reopen().read(4, 7, LIMITLESS) == entries(4, 4) + entries(5, 6, term=2)
+
+
 def test_a_last_batch_that_lacks_any_of_its_sectors_is_cut_off(reopen: Open, folder: Path) -> None:
     log = reopen()
     log.append((1, 0, 0), entries(1, 3))

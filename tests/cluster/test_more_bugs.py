@@ -136,6 +136,7 @@ def test_bug_b65_a_leader_that_cannot_open_its_state_for_a_follower_makes_room_f
         sick.state.open_reader = refuse  # type: ignore[method-assign]
         await away.restart()
 
+        await until(lambda: bool(sick.node.fault))
         await commit_somewhere(cluster, b"after")
         await until(lambda: bool(cluster.leaders()) and away.machine.applied[0] >= cluster.leader.machine.applied[0])
         assert sick.node.standing is not Standing.LEADER

@@ -75,6 +75,7 @@ class Survivor(Struct, frozen=True):
         commit_index: as far as this node knew.
         applied_index: what its state holds.
         record: the membership at the end of the log.
+        sure_record: the membership at `commit_index`.
         unsure_changes: how many of its `unsure_entries` change the membership.
     """
 
@@ -85,6 +86,7 @@ class Survivor(Struct, frozen=True):
     commit_index: int
     applied_index: int
     record: MembershipRecord
+    sure_record: MembershipRecord
     unsure_changes: int = 0
 
     @property
@@ -101,8 +103,14 @@ class Survivor(Struct, frozen=True):
 
     @property
     def others(self) -> list[Member]:
-        """Whom a recovery removes."""
+        """Who else belongs to the cluster at the end of the log."""
         return [member for member in self.record.members if member.raft_id != self.identity.raft_id]
+
+    @property
+    def removed(self) -> list[Member]:
+        """Whom a recovery shuts out: also whoever is removed by an entry that is not known to be committed."""
+        members = {member.raft_id: member for member in (*self.sure_record.members, *self.record.members)}
+        return [member for raft_id, member in members.items() if raft_id != self.identity.raft_id]
 
 
 def examine(log: LogStore, machine: Machine) -> Survivor:
@@ -124,10 +132,13 @@ def examine(log: LogStore, machine: Machine) -> Survivor:
         )
     term, _, commit = log.hard_state
     commit_index = max(commit, machine.applied_index)
-    record, unsure_changes = decode_record(machine.membership), 0
+    record = sure_record = decode_record(machine.membership)
+    unsure_changes = 0
     for entry in _entries_behind(log, machine.applied_index):
         record = _after(record, entry)
-        if entry.index > commit_index and entry.kind is not EntryKind.NORMAL:
+        if entry.index <= commit_index:
+            sure_record = record
+        elif entry.kind is not EntryKind.NORMAL:
             unsure_changes += 1
     if record.member(identity.raft_id) is None:
         raise RecoveryRefused("this node has not heard of its own admission yet: it holds nothing that others do not")
@@ -140,6 +151,7 @@ def examine(log: LogStore, machine: Machine) -> Survivor:
         commit_index=commit_index,
         applied_index=machine.applied_index,
         record=record,
+        sure_record=sure_record,
         unsure_changes=unsure_changes,
     )
 

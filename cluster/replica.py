@@ -158,7 +158,7 @@ class Peers(Protocol):
     ) -> None:
         """Tell the peers about this node; repeated every second and on every new connection.
 
-        A leader that is sealed or damaged hands over as soon as there is a peer that is neither.
+        A leader that is sealed hands over as soon as a peer is not, a damaged one to a healthy peer that is neither.
         """
 
 

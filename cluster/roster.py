@@ -15,6 +15,9 @@ from conclave.cluster.replica import AutopilotRules, Peer
 WATCH_GAP_SECONDS_MAX: Final = 5.0
 """A leader that has looked away for longer (it was suspended, say) counts everybody's silence anew."""
 
+_WHOLE, _DAMAGED, _UNKNOWN = range(3)
+"""How good successors are, best first: unsealed and whole, unsealed, and those who have not said yet whether they are."""
+
 
 class _Known:
     """What was heard of one member; seconds of the monotone clock unless they say otherwise."""
@@ -192,19 +195,26 @@ class Roster:
             and known.heard_at is not None
             and now - known.heard_at <= contact_seconds_max
         ]
-        # What never said that it is unsealed may be about to be; what is damaged serves as far as it can.
-        return sorted(candidates, key=lambda raft_id: (not self._serves(raft_id), -matches.get(raft_id, 0), raft_id))
+        # What is damaged serves as far as it can; what never said that it is unsealed may be about to be.
+        return sorted(candidates, key=lambda raft_id: (self._rank(raft_id), -matches.get(raft_id, 0), raft_id))
 
-    def serving_successors(
+    def unsealed_successors(
         self, matches: Mapping[int, int], *, now: float, contact_seconds_max: float
     ) -> Sequence[int]:
-        """Return those of `successors` that have said that they are unsealed, and not that they are damaged."""
+        """Return those of `successors` that have said that they are unsealed."""
         found = self.successors(matches, now=now, contact_seconds_max=contact_seconds_max)
-        return [raft_id for raft_id in found if self._serves(raft_id)]
+        return [raft_id for raft_id in found if self._rank(raft_id) <= _DAMAGED]
 
-    def _serves(self, raft_id: int) -> bool:
+    def whole_successors(self, matches: Mapping[int, int], *, now: float, contact_seconds_max: float) -> Sequence[int]:
+        """Return those of `unsealed_successors` that are healthy, and have not said that they are damaged."""
+        found = self.successors(matches, now=now, contact_seconds_max=contact_seconds_max)
+        return [raft_id for raft_id in found if self._rank(raft_id) == _WHOLE and self._known[raft_id].is_healthy]
+
+    def _rank(self, raft_id: int) -> int:
         announce = self._known[raft_id].announce
-        return announce is not None and announce.is_sealed is False and not announce.is_damaged
+        if announce is None or announce.is_sealed is not False:
+            return _UNKNOWN
+        return _DAMAGED if announce.is_damaged else _WHOLE
 
     def address_of(self, member: Member) -> str:
         """Return where to find a member: as was last said, or as it is recorded."""

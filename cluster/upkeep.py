@@ -2,13 +2,13 @@
 
 Every node: announce itself, cut its log, drop snapshots that nobody takes, renew its certificate. A leader besides: judge
 its members, promote learners, remove the dead if it may, record new addresses, offer a snapshot anew if its taker went
-silent, and, while it is sealed, hand over to somebody who is not.
+silent, and, while it is sealed or damaged, hand over to somebody who is not.
 """
 
 import asyncio
 import datetime as dt
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from conclave.cluster.compaction import LogFacts, compaction_index
@@ -29,6 +29,10 @@ log = logging.getLogger(__name__)
 ROUND_SECONDS: Final = 0.1
 SLOW_ROUND_SECONDS: Final = 1.0
 SUCCESSOR_CONTACT_SECONDS_MAX: Final = 1.0
+LED_SECONDS_MIN: Final = 15.0
+"""A damaged leader goes on for so long: whoever made it lead, by stopping or on purpose, is done with that then."""
+RELIEF_PAUSE_SECONDS: Final = 60.0
+"""Pause between two attempts of a damaged leader to be relieved, for nothing is written meanwhile."""
 CUT_ENTRIES: Final = 512
 """Entries cut by one job of the writer, so that appends get in between."""
 
@@ -69,6 +73,8 @@ class Upkeep:
         self._tasks: list[asyncio.Task[None]] = []
         self._in_snapshot_since: dict[int, float] = {}
         self._is_cutting = False
+        self._led_since: float | None = None
+        self._relief_at = 0.0  # not before then
 
     def start(self) -> None:
         """Begin."""
@@ -106,16 +112,29 @@ class Upkeep:
         wall_clock_ns = int(self._utc_now().timestamp() * 1e9)
         changed = self._roster.assess(matches, self._driver.commit_index, now=now, wall_clock_ns=wall_clock_ns)
         if not self._driver.is_leader:
+            self._led_since = None
             return
+        if self._led_since is None:
+            self._led_since = now
         for peer in changed:
             _tell_health(peer)
         self._offer_snapshots_anew(now)
+        if not self._driver.is_handing_over:
+            self._consider_handing_over(now, now - self._led_since, matches)
+
+    def _consider_handing_over(self, now: float, led_seconds: float, matches: Mapping[int, int]) -> None:
+        """Let somebody else lead who serves better. This node may have had to: nobody else had the newest log, or was up."""
         own = self._announcement()
-        if (own.is_sealed or own.is_damaged) and not self._driver.is_handing_over:
-            # It leads because it may have had to: nobody else had the newest log, or was whole. Now somebody takes over.
-            found = self._roster.serving_successors(matches, now=now, contact_seconds_max=SUCCESSOR_CONTACT_SECONDS_MAX)
-            if found:
-                self._driver.transfer(found[0])
+        if own.is_sealed:
+            find = self._roster.unsealed_successors
+        elif own.is_damaged and led_seconds >= LED_SECONDS_MIN and now >= self._relief_at:
+            find = self._roster.whole_successors
+        else:
+            return
+        found = find(matches, now=now, contact_seconds_max=SUCCESSOR_CONTACT_SECONDS_MAX)
+        if found:
+            self._relief_at = now + RELIEF_PAUSE_SECONDS
+            self._driver.transfer(found[0])
 
     def _offer_snapshots_anew(self, now: float) -> None:
         taking = self._driver.peers_in_snapshot()

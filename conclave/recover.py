@@ -116,7 +116,7 @@ def foretell(survivor: Survivor) -> str:
     the place of its own, and any of those may have been acknowledged.
     """
     commit, last, unsure = survivor.commit_index, survivor.last_index, survivor.unsure_entries
-    removed = ", ".join(member.node_id for member in survivor.others)
+    removed = ", ".join(member.node_id for member in survivor.removed)
     lost = f"what was acknowledged behind index {last} and only removed members hold"
     if unsure:
         lost += f"; also what they hold of a later term in the place of {_range(commit + 1, last)}"

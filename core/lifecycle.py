@@ -214,7 +214,7 @@ class Lifecycle:
             api_address=self.node.api_address,
             version=self.node.version,
             hostname=self.node.hostname,
-            is_damaged=self.vault.store.is_damaged,
+            is_damaged=self.vault.store.is_in_need,
         )
 
     def _reading(self) -> Services | None:

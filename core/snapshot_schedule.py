@@ -25,8 +25,8 @@ from typing import IO, TYPE_CHECKING, Final
 from msgspec import Struct
 
 from conclave.cluster.errors import ClusterError
-from conclave.core.errors import RequestError
-from conclave.core.snapshots import Snapshots
+from conclave.core.errors import RequestError, Unavailable
+from conclave.core.snapshots import DAMAGED_HERE, Snapshots
 from conclave.storage.environment import sync_folder
 from conclave.storage.errors import StorageError
 
@@ -91,7 +91,7 @@ class ScheduledSnapshots:
         while True:
             pause_seconds = LOOK_SECONDS
             try:
-                if not self._vault.is_sealed and self.is_due():
+                if not self._vault.is_sealed and self._vault.scrubber.rounds and self.is_due():
                     await self.save()
             except (RequestError, ClusterError, StorageError, OSError) as error:
                 log.error("a scheduled snapshot was not saved", extra={"reason": str(error)})  # noqa: TRY400  (its text says it)
@@ -116,7 +116,8 @@ class ScheduledSnapshots:
         Raises:
             OSError: it cannot be written.
             StorageError: what was written is not what was saved, or the state cannot be read.
-            RequestError, ClusterError: as `Snapshots.save`.
+            RequestError, ClusterError: as `Snapshots.save`; also if the state is damaged, for this would take the place of a
+                file of when it was not.
         """
         folder, in_thread = self._schedule.folder, self._vault.store.in_thread
         final = folder / self._utc_now().strftime(NAME_FORMAT)
@@ -132,6 +133,8 @@ class ScheduledSnapshots:
         finally:
             self._vault.store.in_thread_later(opened.close)
             saved.close()
+        if self._vault.store.is_damaged:
+            raise Unavailable(DAMAGED_HERE)
         size_bytes = await in_thread(lambda: self._publish(unfinished, final))
         log.info("saved a scheduled snapshot", extra={"file": final.name, "size_bytes": size_bytes, "records": count})
         return final

@@ -108,14 +108,14 @@ class Snapshots:
         """Return a file of the state as it is now, to be read piece by piece and closed.
 
         Raises:
-            Unavailable: too many are being read already, or the state cannot be written, or is damaged.
+            Unavailable: too many are being read already, the state cannot be written, or is damaged and others hold it, too.
             ClusterError: nobody confirms that this node knows everything that was acknowledged.
         """
         if len(self._open_files) >= DOWNLOADS_MAX:
             raise Unavailable("too many snapshots are being saved; try again")
         vault = self._vault
         vault.serving_keys()
-        if vault.store.is_damaged:
+        if vault.store.is_damaged and len(vault.membership.peers()) > 1:
             raise Unavailable(DAMAGED_HERE)
         index = await vault.replica.read_barrier()
         try:

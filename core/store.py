@@ -106,7 +106,7 @@ class Store:
         self.on_standing: Callable[[Standing, int], None] = lambda _standing, _term: None
         self.on_committed: Callable[[float], None] = lambda milliseconds: None  # noqa: ARG005  (told how long it took)
         self.on_replaced: Callable[[], None] = lambda: None
-        self.on_damage: Callable[[], None] = lambda: None
+        self.on_damage: Callable[[], None] = lambda: None  # whenever `is_in_need` may have changed
         self._wall_clock_ns = wall_clock_ns
         self._monotonic_seconds = monotonic_seconds
         self._replica: Replica | None = None
@@ -148,6 +148,15 @@ class Store:
     def is_damaged(self) -> bool:
         """Whether the state is known to hold what nobody wrote there."""
         return self._damage is not None
+
+    @property
+    def is_in_need(self) -> bool:
+        """Whether another node had better lead: this one is damaged, and not about to be restored."""
+        return self.is_damaged and not self.is_frozen
+
+    def _need_changed(self) -> None:
+        if self.is_damaged:
+            self.on_damage()
 
     def note_damage(self, error: StorageError) -> None:
         """Say in `fault` that the state holds what nobody wrote there, until it is replaced."""
@@ -251,12 +260,14 @@ class Store:
         if self._freeze is not None:
             raise Unavailable(RESTORING)
         self._freeze = Freeze(changes_keys=changes_keys)
+        self._need_changed()
         return self._freeze
 
     def thaw(self, freeze: Freeze) -> None:
         """End a freeze; but while its swap may still be applied, nothing may be proposed that has seen the old state."""
         if self._freeze is freeze and freeze.swap_index <= self.overlay.applied_index:
             self._freeze = None
+            self._need_changed()
 
     def stage(
         self, freeze: Freeze, stage: Stage, puts: list[tuple[bytes, bytes]], done: Callable[[Settlement], None]
@@ -344,6 +355,7 @@ class Store:
         if standing is not Standing.LEADER:
             self.overlay.drop_proposed()
             self._freeze = None
+            self._need_changed()
         self.on_standing(standing, term)
 
     async def prepare_replacement(self) -> None:

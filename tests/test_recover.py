@@ -72,7 +72,14 @@ def test_the_dry_run_tells_membership_changes_that_would_be_committed() -> None:
     shown = told(MEMBERS, 11, [write(11), removal(12, MEMBERS[2])])
 
     assert shown["Committed"].startswith("1 entry (12, 1 of the membership) that")
-    assert shown["Removed"] == "b: refused from then on"
+
+
+def test_the_dry_run_names_also_those_whose_removal_would_be_committed() -> None:
+    # As a recovery leaves it that is broken off before the state has it.
+    shown = told(MEMBERS, 11, [write(11), removal(12, MEMBERS[1]), removal(13, MEMBERS[2])])
+
+    assert shown["Removed"] == "b, c: refused from then on"
+    assert "only removed members hold" in shown["Lost"]
 
 
 def test_a_membership_change_that_is_known_to_be_committed_is_not_told() -> None:

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from conclave.cluster import upkeep
 from conclave.cluster.errors import NoQuorum, NotLeader, Overloaded, Unreachable
 from conclave.cluster.replica import Standing
 from tests.cluster.cluster_of_nodes import Cluster, commit, commit_somewhere, until
@@ -224,7 +225,9 @@ def test_a_sealed_leader_hands_over_to_an_unsealed_node() -> None:
     asyncio.run(play())
 
 
-def test_a_damaged_leader_hands_over_to_the_node_that_is_whole() -> None:
+def test_a_damaged_leader_hands_over_to_the_node_that_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep, "LED_SECONDS_MIN", 0.0)
+
     async def play() -> None:
         cluster = await Cluster().found("a", "b", "c")
         damaged = cluster.leader
@@ -240,7 +243,38 @@ def test_a_damaged_leader_hands_over_to_the_node_that_is_whole() -> None:
     asyncio.run(play())
 
 
-def test_a_damaged_leader_stays_while_nobody_is_whole() -> None:
+def test_a_sealed_leader_hands_over_to_a_damaged_node_if_nobody_else_is_unsealed() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        damaged, sealed = cluster.followers
+        damaged.announce(is_damaged=True)
+        sealed.announce(is_sealed=True)
+
+        cluster.leader.announce(is_sealed=True)
+
+        await until(lambda: cluster.leaders() == [damaged])
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_whoever_has_made_a_damaged_node_lead_has_time_for_what_it_is_about() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        leader, term = cluster.leader, cluster.leader.node.term
+
+        leader.announce(is_damaged=True)
+        await commit(leader, b"one")
+
+        assert (cluster.leader, leader.node.term) == (leader, term)
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_a_damaged_leader_stays_while_nobody_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep, "LED_SECONDS_MIN", 0.0)
+
     async def play() -> None:
         cluster = await Cluster().found("a", "b", "c")
         for member in (*cluster.followers, cluster.leader):

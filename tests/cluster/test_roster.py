@@ -103,17 +103,32 @@ def test_a_node_that_did_not_say_whether_it_is_sealed_comes_last_and_never_for_a
         found.announced(raft_id, announce("n", is_sealed=sealed))
 
     assert found.successors({2: 90, 3: 80}, now=10.0, contact_seconds_max=1.0) == [3, 2]
-    assert found.serving_successors({2: 90, 3: 80}, now=10.0, contact_seconds_max=1.0) == [3]
+    assert found.unsealed_successors({2: 90, 3: 80}, now=10.0, contact_seconds_max=1.0) == [3]
 
 
-def test_a_damaged_node_comes_last_and_never_for_a_leader_that_is_damaged_itself() -> None:
+def test_a_damaged_node_comes_before_one_that_may_be_sealed_and_serves_in_the_place_of_a_sealed_leader() -> None:
+    found = roster()
+    for raft_id, sealed, is_damaged in ((2, None, False), (3, False, True)):
+        found.heard(raft_id, 10.0)
+        found.announced(raft_id, announce("n", is_sealed=sealed, is_damaged=is_damaged))
+
+    assert found.successors({2: 90, 3: 85}, now=10.0, contact_seconds_max=1.0) == [3, 2]
+    assert found.unsealed_successors({2: 90, 3: 85}, now=10.0, contact_seconds_max=1.0) == [3]
+
+
+def test_whoever_is_damaged_or_far_behind_does_not_relieve_a_damaged_leader() -> None:
     found = roster()
     for raft_id, is_damaged in ((2, True), (3, False)):
         found.heard(raft_id, 10.0)
         found.announced(raft_id, announce("n", is_damaged=is_damaged))
 
-    assert found.successors({2: 90, 3: 80}, now=10.0, contact_seconds_max=1.0) == [3, 2]
-    assert found.serving_successors({2: 90, 3: 80}, now=10.0, contact_seconds_max=1.0) == [3]
+    def whole_with(match: int) -> list[int]:
+        matches = {2: 9000, 3: match}
+        found.assess(matches, 9000, now=10.0, wall_clock_ns=0)
+        return list(found.whole_successors(matches, now=10.0, contact_seconds_max=1.0))
+
+    assert whole_with(10) == []
+    assert whole_with(8900) == [3]
 
 
 def test_an_address_that_differs_from_the_record_is_to_be_recorded() -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
+from conclave.core import snapshot_schedule
 from conclave.core.audit import UNKNOWN_DEVICES
 from conclave.core.contract import Context, Engine, Operation, Response, operation
 from conclave.core.errors import InternalError, Unavailable
 from conclave.core.scrubber import STEP_RECORDS
+from conclave.core.snapshot_schedule import Schedule, ScheduledSnapshots
 from conclave.core.snapshots import Snapshots
 from conclave.core.store import WHAT_TO_DO_ABOUT_DAMAGE, settlement_of
 from conclave.core.vault import DAMAGED
@@ -179,13 +181,67 @@ async def test_the_peers_are_told_of_damage_until_it_is_over() -> None:
 
 
 @on_loop
-async def test_what_is_damaged_is_not_saved_in_the_place_of_what_was_whole() -> None:
+async def test_leadership_stays_with_whoever_is_restoring_another_state() -> None:
     async with vault_with_a_secret() as fake:
+        await damage_the_large_secret(fake)
+        freeze = fake.store.freeze()
+        await fake.read("secret/data/large")
+        assert not fake.replica.announced["is_damaged"]
+
+        fake.store.thaw(freeze)
+
+        assert fake.replica.announced["is_damaged"]
+
+
+@on_loop
+async def test_what_is_damaged_is_saved_by_a_lone_node_only() -> None:
+    async with vault_with_a_secret() as leader:
+        await damage_the_large_secret(leader)
+        await leader.read("secret/data/large")
+
+        (await Snapshots(leader.vault).save()).close()
+
+        async with started_standby(leader):
+            with pytest.raises(Unavailable, match="damaged"):
+                await Snapshots(leader.vault).save()
+
+
+@on_loop
+async def test_nothing_that_is_damaged_takes_the_place_of_an_older_snapshot(tmp_path: Path) -> None:
+    async with vault_with_a_secret() as fake:
+        scheduled = ScheduledSnapshots(fake.vault, Snapshots(fake.vault), Schedule(tmp_path, 3600.0, retain_count=1))
+        whole = await scheduled.save()
         await damage_the_large_secret(fake)
         await fake.read("secret/data/large")
 
         with pytest.raises(Unavailable, match="damaged"):
-            await Snapshots(fake.vault).save()
+            await scheduled.save()
+
+        assert whole.exists()
+
+
+@on_loop
+async def test_no_snapshot_is_saved_by_itself_before_the_state_has_been_looked_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot_schedule, "LOOK_SECONDS", 0.0)
+    async with vault_with_a_secret() as fake:
+        await fake.store.flush()
+        fake.vault.scrubber.stop()
+        fake.vault.scrubber.rounds = 0
+
+        def saved() -> list[Path]:
+            return list(tmp_path.glob("*.snap"))
+
+        scheduled = ScheduledSnapshots(fake.vault, Snapshots(fake.vault), Schedule(tmp_path, 3600.0, retain_count=1))
+
+        scheduled.start()
+        await turns()
+        assert saved() == []
+
+        fake.vault.scrubber.start()
+        while not saved():  # noqa: ASYNC110  (a thread writes it)
+            await asyncio.sleep(0.001)
 
 
 @on_loop

@@ -1,5 +1,6 @@
 """A flame graph of a node during an operation, by py-spy: which functions its processor is in, native ones included."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -50,4 +51,6 @@ def record(operation: Operation, cluster: Cluster, play: Callable[[], object], s
     play()
     if recorder.wait(timeout=10 * seconds + 30) != 0:
         raise SystemExit("py-spy could not record: it needs the right to trace processes (root, or CAP_SYS_PTRACE)")
+    # It is headed by the command, which holds paths of this machine.
+    file.write_text(re.sub(r'(<text id="title"[^>]*>)[^<]*', rf"\g<1>{operation.name}", file.read_text()))
     return file

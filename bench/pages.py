@@ -87,10 +87,7 @@ def _machine(machine: dict[str, Any]) -> str:
 
 
 def _build(machine: dict[str, Any]) -> str:
-    if "is_optimized" not in machine:
-        return ""
-    how = "with" if machine["is_optimized"] else "without"
-    return f" (built {how} profile-guided optimisation), {machine['file_system']}"
+    return f" ({machine['python_build']}), {machine['file_system']}" if "python_build" in machine else ""
 
 
 def _commit(machine: dict[str, Any]) -> str:

@@ -381,8 +381,6 @@ class Engine:
         Raises:
             UnsupportedOperation: the path has no such operation.
         """
-        from conclave.core.errors import unsupported_operation  # noqa: PLC0415  (errors imports nothing; kept lazy for engines' tests)
-
         found = False
         for pattern, by_operation in cls._routes:
             fits = pattern.fullmatch(path)
@@ -393,6 +391,8 @@ class Engine:
                 return Match(declared, fits.groupdict())
             found = True
         if found:
+            from conclave.core.errors import unsupported_operation  # noqa: PLC0415  (errors imports nothing; kept lazy for engines' tests)
+
             raise unsupported_operation()
         return None
 

@@ -193,26 +193,25 @@ class Pipeline:
         return plan
 
     def _plan(self, request: Request, services: Services) -> Plan:
-        routed = self.caches.router(services).route(request.path)
-        path = request.path
+        router, path = self.caches.router(services), request.path
+        routed = router.route(path)
         if routed is None:
             return Plan(None, None, {}, refusal=lambda: no_handler(path))
         mount, relative_path = routed.mount, routed.relative_path
         engine = self.engine_of(mount)
-        info = mount.info(self.limits.default_lease_ttl_seconds, self.limits.max_lease_ttl_seconds)
-        common: dict[str, Any] = {"mount": mount, "info": info, "relative_path": relative_path}
+        info = router.info(mount, self.limits.default_lease_ttl_seconds, self.limits.max_lease_ttl_seconds)
         if engine is None:
             kind = mount.type
-            return Plan(None, None, {}, refusal=lambda: InternalError(f"no engine of type {kind!r}"), **common)
-        if request.operation is Operation.LIST:
-            relative_path = relative_path.rstrip("/")
+            refuse = lambda: InternalError(f"no engine of type {kind!r}")  # noqa: E731  (named where it is used)
+            return Plan(None, None, {}, mount, info, relative_path, refuse)
+        is_list = request.operation is Operation.LIST
         try:
-            match = engine.match(relative_path, request.operation)
+            match = engine.match(relative_path.rstrip("/") if is_list else relative_path, request.operation)
         except UnsupportedOperation as error:
             messages = error.messages
-            return Plan(engine, None, {}, refusal=lambda: UnsupportedOperation(*messages), **common)
+            return Plan(engine, None, {}, mount, info, relative_path, lambda: UnsupportedOperation(*messages))
         if match is None:
-            return Plan(engine, None, {}, refusal=unsupported_path, **common)
+            return Plan(engine, None, {}, mount, info, relative_path, unsupported_path)
         declaration = match.declaration
         writes = declaration.writes and not declaration.is_local
         only_creates = writes and declaration.only_creates
@@ -220,9 +219,11 @@ class Pipeline:
             engine,
             declaration,
             match.arguments,
+            mount,
+            info,
+            relative_path,
             writes=writes and not only_creates,
             only_creates=only_creates,
-            **common,
         )
 
     def engine_of(self, mount: Mount) -> Engine | None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
+from conclave.core.contract import MountInfo
 from conclave.core.errors import NotFound
 from conclave.core.mounts import Mount
 
@@ -22,10 +23,11 @@ class Router:
         mounts: all of them.
     """
 
-    __slots__ = ("_by_path", "_segments_max")
+    __slots__ = ("_by_path", "_infos", "_segments_max")
 
     def __init__(self, mounts: Iterable[Mount]) -> None:
         self._by_path = {mount.path: mount for mount in mounts}
+        self._infos: dict[str, MountInfo] = {}
         self._segments_max = max((path.count("/") for path in self._by_path), default=0)
 
     def route(self, path: str) -> Routed | None:
@@ -44,6 +46,13 @@ class Router:
             if end < 0:
                 break
         return found
+
+    def info(self, mount: Mount, default_lease_ttl_seconds: int, max_lease_ttl_seconds: int) -> MountInfo:
+        """Return what the engine of one of these mounts may know, given the system's lifetimes, which are always the same."""
+        known = self._infos.get(mount.path)
+        if known is None:
+            known = self._infos[mount.path] = mount.info(default_lease_ttl_seconds, max_lease_ttl_seconds)
+        return known
 
 
 def no_handler(path: str) -> NotFound:

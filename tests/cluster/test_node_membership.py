@@ -416,6 +416,12 @@ def _peer(member: Member, name: str) -> Peer:
     return next(peer for peer in member.node.peers() if peer.node_id == name)
 
 
+def _held(member: Member, other: Member) -> int:
+    """Return how far another has said that its disk holds the log."""
+    assert member.node._part is not None
+    return member.node._part.roster._known[other.raft_id].held_index
+
+
 def test_a_node_on_an_older_copy_of_its_data_takes_no_part_and_says_why() -> None:
     async def play() -> None:
         cluster = await Cluster().found("a", "b", "c")
@@ -428,6 +434,7 @@ def test_a_node_on_an_older_copy_of_its_data_takes_no_part_and_says_why() -> Non
         await commit(leader, b"two")
         await until(lambda: restored.machine.datas[-1:] == [b"two"])
         restored.announce(is_sealed=False)  # so that its peers know what it holds
+        await until(lambda: _held(leader, restored) == restored.machine.applied[0])
         await restored.node.stop()
 
         restored.log, restored.state = copied

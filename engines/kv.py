@@ -229,13 +229,14 @@ class Kv(Engine):
         versions = secret.versions | {number: version}
         oldest = max(secret.oldest_version, number - kept + 1)
         name = _versions_name(path)
+        # Before the removals: none of them has to look then whether it leaves an empty directory.
+        ctx.storage.put(f"{name}.{number}", data)
         for pushed_out in [each for each in versions if each < oldest]:
             del versions[pushed_out]
             ctx.storage.delete(f"{name}.{pushed_out}")
         secret = msgspec.structs.replace(
             secret, updated_ns=ctx.now_ns, current_version=number, oldest_version=oldest, versions=versions
         )
-        ctx.storage.put(f"{name}.{number}", data)
         ctx.storage.put("meta/" + path, secret)
         return Response(_describe_version(secret, number))
 

@@ -53,9 +53,12 @@ class Transaction:
 
     def has_records(self, prefix: bytes) -> bool:
         """Whether there is any record under a 16-byte prefix, as this transaction sees it."""
-        changes = {key: value for key, value in self._changes.items() if key[:PREFIX_BYTES] == prefix}
-        if any(value is not None for value in changes.values()):
-            return True
+        changes = []
+        for key, value in self._changes.items():
+            if key[:PREFIX_BYTES] == prefix:
+                if value is not None:
+                    return True
+                changes.append(key)
         return self._overlay.has_records(prefix, uncommitted=self._uncommitted, without=changes)
 
     def put(self, key: bytes, value: bytes) -> None:

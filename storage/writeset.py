@@ -86,11 +86,14 @@ class WriteSet(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     def is_well_formed(self) -> bool:
         """Whether every key and the request id have lengths that this room can store."""
-        return (
-            all(len(key) >= KEY_BYTES_MIN for key, _ in self.puts)
-            and all(len(key) >= KEY_BYTES_MIN for key in self.deletes)
-            and len(self.request_id) in {0, REQUEST_ID_BYTES}
-        )
+        # Loops instead of generators: each node asks this of each entry.
+        for key, _ in self.puts:
+            if len(key) < KEY_BYTES_MIN:
+                return False
+        for key in self.deletes:
+            if len(key) < KEY_BYTES_MIN:
+                return False
+        return len(self.request_id) in {0, REQUEST_ID_BYTES}
 
 
 _PREFIX: Final = bytes([VERSION])

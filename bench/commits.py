@@ -27,7 +27,7 @@ from conclave.cluster.node import NodeSettings, tls_transport_factory
 from conclave.cluster.replica import JoinRequest, JoinTicket
 from conclave.runtime import share_interpreter
 from conclave.storage.file_log import FileLog
-from tests.cluster.cluster_of_nodes import Cluster, Member, is_settled, until
+from tests.cluster.cluster_of_nodes import Cluster, Member, admit, is_settled, until
 
 SIZE: Final = 3
 CONCURRENT: Final = (1, 64)
@@ -99,16 +99,10 @@ async def _leading(folder: Path) -> AsyncIterator[Member]:
 
 
 async def _admit(leader: Member, follower: asyncio.subprocess.Process, authority_key: bytes) -> None:
-    assert follower.stdin is not None and follower.stdout is not None, "they are pipes"  # noqa: PT018  (one fact)
+    assert follower.stdin is not None, "it is a pipe"
+    assert follower.stdout is not None, "it is a pipe"
     request = msgspec.json.decode(await follower.stdout.readline(), type=JoinRequest)
-    ticket = await leader.node.admit(
-        node_id=request.node_id,
-        cluster_address=request.cluster_address,
-        request_pem=request.request_pem,
-        incarnation=request.incarnation,
-        is_voter=True,
-        authority_key_pem=authority_key,
-    )
+    ticket = await admit(request, leader.node, authority_key)
     follower.stdin.write(msgspec.json.encode(ticket) + b"\n")
     await follower.stdin.drain()
 

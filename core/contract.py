@@ -24,6 +24,8 @@ from typing import Any, ClassVar, Final, Protocol, TypeVar, overload
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from conclave.core.errors import unsupported_operation
+
 T = TypeVar("T")
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -391,8 +393,6 @@ class Engine:
                 return Match(declared, fits.groupdict())
             found = True
         if found:
-            from conclave.core.errors import unsupported_operation  # noqa: PLC0415  (errors imports nothing; kept lazy for engines' tests)
-
             raise unsupported_operation()
         return None
 

@@ -15,6 +15,7 @@ order recorded from a real server.
 
 import os
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, Final
 
 from msgspec import Struct, structs
@@ -201,15 +202,14 @@ class Pipeline:
         engine = self.engine_of(mount)
         info = router.info(mount, self.limits.default_lease_ttl_seconds, self.limits.max_lease_ttl_seconds)
         if engine is None:
-            kind = mount.type
-            refuse = lambda: InternalError(f"no engine of type {kind!r}")  # noqa: E731  (named where it is used)
-            return Plan(None, None, {}, mount, info, relative_path, refuse)
+            unknown = partial(InternalError, f"no engine of type {mount.type!r}")
+            return Plan(None, None, {}, mount, info, relative_path, unknown)
         is_list = request.operation is Operation.LIST
         try:
             match = engine.match(relative_path.rstrip("/") if is_list else relative_path, request.operation)
         except UnsupportedOperation as error:
-            messages = error.messages
-            return Plan(engine, None, {}, mount, info, relative_path, lambda: UnsupportedOperation(*messages))
+            unsupported = partial(UnsupportedOperation, *error.messages)
+            return Plan(engine, None, {}, mount, info, relative_path, unsupported)
         if match is None:
             return Plan(engine, None, {}, mount, info, relative_path, unsupported_path)
         declaration = match.declaration

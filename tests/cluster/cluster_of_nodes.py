@@ -7,7 +7,7 @@ from conclave.cluster.errors import NotLeader
 from conclave.cluster.loopback import LoopbackNetwork, LoopbackTransport
 from conclave.cluster.membership import Identity
 from conclave.cluster.node import Node, NodeSettings, TransportFactory
-from conclave.cluster.replica import AutopilotRules, Standing, Ticket
+from conclave.cluster.replica import AutopilotRules, JoinRequest, JoinTicket, Standing, Ticket
 from conclave.cluster.transport import Local, Transport
 from conclave.storage.log import LogStore
 from conclave.storage.memory import MemoryLog, MemoryState
@@ -185,7 +185,13 @@ class Cluster:
 async def join(member: Member, leader: Member, authority_key: bytes, *, is_voter: bool = True) -> None:
     """Do what the vault's join does between two nodes."""
     request = member.node.join_request()
-    ticket = await leader.node.admit(
+    ticket = await admit(request, leader.node, authority_key, is_voter=is_voter)
+    await member.node.join(ticket, request.private_key_pem)
+
+
+async def admit(request: JoinRequest, leader: Node, authority_key: bytes, *, is_voter: bool = True) -> JoinTicket:
+    """Have a leader answer a node that wants to join."""
+    return await leader.admit(
         node_id=request.node_id,
         cluster_address=request.cluster_address,
         request_pem=request.request_pem,
@@ -193,7 +199,6 @@ async def join(member: Member, leader: Member, authority_key: bytes, *, is_voter
         is_voter=is_voter,
         authority_key_pem=authority_key,
     )
-    await member.node.join(ticket, request.private_key_pem)
 
 
 def is_settled(member: Member, voters: int) -> bool:

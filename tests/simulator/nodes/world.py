@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 from conclave.cluster.errors import ClusterError
 from conclave.cluster.replica import Standing
+from tests.cluster.cluster_of_nodes import admit
 from tests.simulator.nodes.checkers import Checkers, LogWatch
 from tests.simulator.nodes.clients import KEYS, Client
 from tests.simulator.nodes.faults import Faults, draw
@@ -209,17 +210,7 @@ class World:
             request = server.process.context.copy().run(server.node.join_request)
         except ClusterError:
             return False
-        ticket = await self.call(
-            leader,
-            leader.node.admit(
-                node_id=request.node_id,
-                cluster_address=request.cluster_address,
-                request_pem=request.request_pem,
-                incarnation=request.incarnation,
-                is_voter=is_voter,
-                authority_key_pem=key,
-            ),
-        )
+        ticket = await self.call(leader, admit(request, leader.node, key, is_voter=is_voter))
         if ticket is None or not server.is_up or server.standing is not Standing.DETACHED:
             return False
         self.note("join", server.name)

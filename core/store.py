@@ -18,7 +18,6 @@ Whoever restores a snapshot freezes the store: it alone may propose, until the s
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
@@ -74,6 +73,11 @@ class _Pending:
         late = [done for deadline, done in self.waiting if deadline < now_seconds]
         self.waiting = [each for each in self.waiting if each[0] >= now_seconds]
         return late
+
+    def take_all(self) -> list[Callable[[Settlement], None]]:
+        """Return whoever waits, and forget them: it is settled."""
+        everybody, self.waiting = self.waiting, []
+        return [done for _, done in everybody]
 
 
 class Freeze:
@@ -370,7 +374,7 @@ class Store:
         self.overlay.reload()
         for index in [index for index in self._pending if index <= self.overlay.applied_index]:
             for pending in self._pending.pop(index):
-                self._finish(pending.take_late(math.inf), Settlement.UNKNOWN)
+                self._finish(pending.take_all(), Settlement.UNKNOWN)
         self.on_replaced()
 
     def _settle(self, index: int, term: int) -> None:
@@ -378,7 +382,7 @@ class Store:
             if pending.term == term:
                 self.on_committed((self._monotonic_seconds() - pending.began_seconds) * 1e3)
             settlement = Settlement.COMMITTED if pending.term == term else Settlement.LOST
-            self._finish(pending.take_late(math.inf), settlement)
+            self._finish(pending.take_all(), settlement)
 
     @staticmethod
     def _finish(waiting: Iterable[Callable[[Settlement], None]], settlement: Settlement) -> None:

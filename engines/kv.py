@@ -54,7 +54,7 @@ _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 # -- what is kept --
 
 
-class Version(Struct, array_like=True, frozen=True):
+class Version(Struct, array_like=True, frozen=True, gc=False):
     """What is known of one version. New fields come last, with defaults."""
 
     created_ns: int
@@ -420,7 +420,7 @@ def _load(ctx: Context, path: str) -> Secret | None:
 
 
 def _config(ctx: Context) -> Config:
-    return ctx.storage.get("config", Config) or Config()
+    return ctx.storage.recall("config", Config) or Config()
 
 
 def _version_name(path: str, number: int) -> str:
@@ -437,7 +437,8 @@ def _check_path(path: str) -> None:
         raise NotFound
     if path.endswith("/"):
         raise InvalidRequest("cannot write to a path ending in '/'")
-    if any(len(segment.encode()) > SEGMENT_BYTES_MAX for segment in path.split("/")):
+    # A character has four bytes at most, so nearly no path has to be taken apart.
+    if len(path) * 4 > SEGMENT_BYTES_MAX and any(len(part.encode()) > SEGMENT_BYTES_MAX for part in path.split("/")):
         raise InvalidRequest(f"a part of a secret's path has at most {SEGMENT_BYTES_MAX} bytes")
 
 

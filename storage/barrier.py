@@ -30,6 +30,8 @@ RECORD_OVERHEAD_BYTES: Final = HEADER_BYTES + 16
 DIRECTORIES_CACHED_MAX: Final = 65_536
 MARKERS_CACHED_MAX: Final = 16_384
 """Of how many directories the id is remembered, and of how many the storage key of the marker."""
+LOCATIONS_CACHED_MAX: Final = 4_096
+"""Of how many records that are read again and again the storage key is remembered."""
 CACHED_PATH_CHARACTERS_MAX: Final = 256
 """A longer path is not remembered: so many of the longest would fill the memory."""
 NAMES_CACHED_MAX: Final = 32_768
@@ -57,7 +59,8 @@ class Barrier:
         # Nearly every operation names a directory that an earlier one named; a hit saves one hash for each level.
         # It must not refer to this object, or that would outlive the last who uses it, until a garbage collection.
         self._descend = lru_cache(DIRECTORIES_CACHED_MAX)(partial(_descend, keyring.name_key))
-        self._marker_key = lru_cache(MARKERS_CACHED_MAX)(partial(_marker_key, keyring.name_key))
+        self._marker_key = lru_cache(MARKERS_CACHED_MAX)(partial(_location, keyring.name_key))
+        self._recalled = lru_cache(LOCATIONS_CACHED_MAX)(partial(_location, keyring.name_key))
         self._names: dict[bytes, bytes] = {}
         self._derived: dict[bytes, tuple[bytes, object]] = {}
         self._derived_bytes = 0
@@ -158,8 +161,14 @@ class Barrier:
     def marker_key(self, directory_id: bytes, path: str) -> bytes:
         """Return the storage key of the marker of the directory at `path`, which ends in a slash, below another."""
         if len(path) > CACHED_PATH_CHARACTERS_MAX:
-            return _marker_key(self._name_key, directory_id, path)
+            return _location(self._name_key, directory_id, path)
         return self._marker_key(directory_id, path)
+
+    def recalled_key(self, directory_id: bytes, path: str) -> bytes:
+        """Return the storage key of the record at `path` below a directory, for what is read again and again."""
+        if len(path) > CACHED_PATH_CHARACTERS_MAX:
+            return _location(self._name_key, directory_id, path)
+        return self._recalled(directory_id, path)
 
     def row_key(self, table_id: bytes, time_ns: int, ident: bytes) -> bytes:
         """Return the storage key of a table's row: table id (16), time (8, big endian), keyed hash of `ident` (16)."""
@@ -172,7 +181,7 @@ def _descend(name_key: bytes, directory_id: bytes, path: str) -> bytes:
     return directory_id
 
 
-def _marker_key(name_key: bytes, directory_id: bytes, path: str) -> bytes:
+def _location(name_key: bytes, directory_id: bytes, path: str) -> bytes:
     cut = path.rfind("/", 0, len(path) - 1) + 1
     parent_id = _descend(name_key, directory_id, path[:cut])
     return parent_id + _hash(name_key, parent_id, path[cut:].encode(), _PERSON_CHILD)

@@ -29,9 +29,9 @@ nothing of consensus.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from heapq import nsmallest
-from typing import Final, TypeAlias, overload
+from typing import Final, TypeAlias, TypeVar, overload
 
 from conclave.storage.state import Applied, Staging, StateReader, StateStore
 from conclave.storage.writeset import Stage, WriteSet
@@ -53,6 +53,7 @@ _Layer: TypeAlias = dict[bytes, dict[bytes, bytes | None]]  # prefix -> key -> v
 KeyCallback: TypeAlias = Callable[[int, bytes], None]
 WriteSetCallback: TypeAlias = Callable[[int, WriteSet], None]
 _ABSENT: Final = object()
+T = TypeVar("T")
 
 
 class _Batch:
@@ -75,10 +76,17 @@ class _Batch:
         """Roughly how much memory it takes."""
         return sum(self._sizes_bytes)
 
-    def put(self, table: int, key: bytes, value: bytes | None) -> None:
-        """Set a key of one table; None deletes it."""
-        self.layers[table].setdefault(key[:PREFIX_BYTES], {})[key] = value
-        self._sizes_bytes[table] += len(key) + len(value or b"") + _RECORD_OVERHEAD_BYTES
+    def take(self, table: int, puts: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes] = ()) -> None:
+        """Set and delete keys of one table."""
+        layer = self.layers[table]
+        size = _RECORD_OVERHEAD_BYTES * (len(puts) + len(deletes))
+        for key, value in puts:
+            _records_under(layer, key[:PREFIX_BYTES])[key] = value
+            size += len(key) + len(value)
+        for key in deletes:
+            _records_under(layer, key[:PREFIX_BYTES])[key] = None
+            size += len(key)
+        self._sizes_bytes[table] += size
 
     def clear(self, table: int) -> None:
         """Empty one table."""
@@ -170,12 +178,16 @@ class Overlay:
     def propose(self, index: int, write_set: WriteSet) -> None:
         """Let uncommitted reads see a write set that this leader has put into the log at `index`."""
         assert index > max(self.last_proposed_index, self.applied_index), "proposals come in order of their index"
-        changes: list[tuple[bytes, bytes | None]] = []
+        keys: list[bytes] = []
         if write_set.stage is Stage.NONE:  # what is staged is not to be seen
-            changes = [*write_set.puts, *((key, None) for key in write_set.deletes)]
-        for key, value in changes:
-            self._proposed.setdefault(key[:PREFIX_BYTES], {})[key] = (index, value)
-        self._proposed_keys.append((index, [key for key, _ in changes]))
+            proposed = self._proposed
+            for key, value in write_set.puts:
+                _records_under(proposed, key[:PREFIX_BYTES])[key] = (index, value)
+                keys.append(key)
+            for key in write_set.deletes:
+                _records_under(proposed, key[:PREFIX_BYTES])[key] = (index, None)
+                keys.append(key)
+        self._proposed_keys.append((index, keys))
 
     def drop_proposed(self) -> None:
         """Forget everything that is only proposed: leadership is lost."""
@@ -214,11 +226,7 @@ class Overlay:
         return write_set
 
     def _take(self, index: int, write_set: WriteSet) -> None:
-        batch, live = self._batch, self._live
-        for key, value in write_set.puts:
-            batch.put(live, key, value)
-        for key in write_set.deletes:
-            batch.put(live, key, None)
+        self._batch.take(self._live, write_set.puts, write_set.deletes)
         if write_set.request_id:
             self._outcomes.add(index, write_set.request_id, write_set.answer, self.now_ns)
         self._publish(index, write_set)
@@ -231,21 +239,23 @@ class Overlay:
 
     def _settle_proposed(self, index: int) -> None:
         """Drop proposed effects up to `index`: the entry that was committed there is what counts."""
+        proposed = self._proposed
         while self._proposed_keys and self._proposed_keys[0][0] <= index:
             for key in self._proposed_keys.popleft()[1]:
-                records = self._proposed.get(key[:PREFIX_BYTES], {})
-                if key in records and records[key][0] <= index:
+                prefix = key[:PREFIX_BYTES]
+                records = proposed.get(prefix)
+                if records is not None and key in records and records[key][0] <= index:
                     del records[key]
                     if not records:
-                        del self._proposed[key[:PREFIX_BYTES]]
+                        del proposed[prefix]
 
     # -- a state that comes through the log --
 
     def _take_staged(self, index: int, write_set: WriteSet) -> None:
         if write_set.stage is Stage.PUTS:
-            for key, value in write_set.puts if self.staging_since else ():
-                self._batch.put(1 - self._live, key, value)
-                self._staged_count += 1
+            if self.staging_since:
+                self._batch.take(1 - self._live, write_set.puts)
+                self._staged_count += len(write_set.puts)
         elif write_set.stage is Stage.BEGIN:
             self._forget_staged(staging_since=index)
         elif write_set.stage is Stage.SWAP and self.staging_since and self._staged_count == write_set.stage_count:
@@ -369,9 +379,11 @@ class Overlay:
     def _publish(self, index: int, write_set: WriteSet) -> None:
         for on_write_set in tuple(self._write_set_callbacks):
             on_write_set(index, write_set)
-        for key in (*(key for key, _ in write_set.puts), *write_set.deletes):
-            for on_key in tuple(self._key_callbacks.get(key[:PREFIX_BYTES], ())):
-                on_key(index, key)
+        followed = self._key_callbacks
+        for key in [key for key, _ in write_set.puts] + write_set.deletes:
+            if key[:PREFIX_BYTES] in followed:
+                for on_key in tuple(followed[key[:PREFIX_BYTES]]):
+                    on_key(index, key)
 
     # -- flushing --
 
@@ -431,6 +443,14 @@ class Overlay:
             self._dirty_since_seconds = None
             self._job = None
             self._look_anew()
+
+
+def _records_under(layer: dict[bytes, dict[bytes, T]], prefix: bytes) -> dict[bytes, T]:
+    """Return the records of a layer under a prefix, to be changed."""
+    records = layer.get(prefix)
+    if records is None:
+        records = layer[prefix] = {}
+    return records
 
 
 class _Outcomes:

@@ -56,13 +56,15 @@ class View(Protocol):
 class Directory:
     """One directory and all below it. Paths are relative to it, without a leading slash."""
 
-    __slots__ = ("_barrier", "_view", "id")
+    __slots__ = ("_barrier", "_read_location", "_read_path", "_view", "id")
 
     def __init__(self, view: View, barrier: Barrier, directory_id: bytes) -> None:
         """Look at the directory with this id (16 bytes), whether it has children or not."""
         assert len(directory_id) == 16, "a directory's id has 16 bytes"
         self._view = view
         self._barrier = barrier
+        self._read_path: str | None = None  # the last that `get` was asked for: what is read is often written next
+        self._read_location = (b"", b"")
         self.id = directory_id
 
     def directory(self, path: str) -> "Directory":
@@ -76,7 +78,8 @@ class Directory:
             Corrupt: the record does not open.
             ValueError: the path is empty or ends in a slash.
         """
-        key, name = self._locate(path)
+        key, name = self._read_location = self._locate(path)
+        self._read_path = path
         sealed = self._view.get(key)
         return None if sealed is None else self._open(key, sealed, name)
 
@@ -92,13 +95,13 @@ class Directory:
         Raises:
             Corrupt, ValueError: as `get`.
         """
-        key, name = self._locate(path)
+        key = self._barrier.recalled_key(self.id, _checked(path))
         sealed = self._view.get(key)
         if sealed is None:
             return None
         known = self._barrier.derived_at(key, sealed)
         if known is None:
-            known = derive(self._open(key, sealed, name))
+            known = derive(self._open(key, sealed, path[path.rfind("/") + 1 :].encode()))
             self._barrier.note_derived(key, sealed, known)
         return known  # type: ignore[return-value]  # what `derive` made
 
@@ -210,9 +213,7 @@ class Directory:
             self._view.delete(self._barrier.marker_key(self.id, directory_path))
 
     def _locate(self, path: str) -> tuple[bytes, bytes]:
-        if not path or path.endswith("/"):
-            raise ValueError("a record's path must not be empty nor end in a slash")
-        return self._locate_any(path)
+        return self._read_location if path == self._read_path else self._locate_any(_checked(path))
 
     def _locate_any(self, path: str) -> tuple[bytes, bytes]:
         """Return storage key and name of a record ("a/b") or of a directory's marker ("a/b/")."""
@@ -239,6 +240,12 @@ class Directory:
             name = plaintext[_LENGTH_BYTES : _LENGTH_BYTES + int.from_bytes(plaintext[:_LENGTH_BYTES], "big")]
             self._barrier.note_name(key, name)
         return name
+
+
+def _checked(path: str) -> str:
+    if not path or path.endswith("/"):
+        raise ValueError("a record's path must not be empty nor end in a slash")
+    return path
 
 
 def _as_directory(path: str) -> str:

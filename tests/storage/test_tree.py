@@ -45,7 +45,7 @@ def names(paths: Iterable[str], directory: str = "") -> list[str]:
     return sorted({path.partition("/")[0] + ("/" if "/" in path else "") for path in below})
 
 
-@given(steps=lists(tuples(sampled_from(["put", "delete"]), sampled_from(PATHS)), max_size=40))
+@given(steps=lists(tuples(sampled_from(["get", "put", "delete"]), sampled_from(PATHS)), max_size=40))
 def test_a_tree_behaves_like_a_dictionary_of_paths(steps: list[tuple[str, str]]) -> None:
     view, model = DictView(), dict[str, bytes]()
     root = Directory(view, BARRIER, ROOT)
@@ -53,14 +53,28 @@ def test_a_tree_behaves_like_a_dictionary_of_paths(steps: list[tuple[str, str]])
         if step == "put":
             root.put(path, str(number).encode())
             model[path] = str(number).encode()
-        else:
+        elif step == "delete":
             assert root.delete(path) == (model.pop(path, None) is not None)
+        else:
+            assert root.get(path) == model.get(path)
 
     for path in PATHS:
         assert root.get(path) == model.get(path)
     for directory in ("", "a/", "a/b/", "b/x/"):
         assert root.list(directory) == names(model, directory)
     assert bool(view.records) == bool(model)
+
+
+@pytest.mark.parametrize("path", ["", "a/", "/"])
+@pytest.mark.parametrize("has_read", [False, True])
+def test_no_record_has_an_empty_name_or_one_that_ends_in_a_slash(path: str, *, has_read: bool) -> None:
+    root = Directory(DictView(), BARRIER, ROOT)
+    if has_read:
+        root.get("a")
+
+    for refused in (root.get, root.delete, lambda each: root.put(each, b""), lambda each: root.derived(each, len)):
+        with pytest.raises(ValueError, match="a record's path"):
+            refused(path)
 
 
 @given(steps=lists(tuples(sampled_from(["put", "delete"]), sampled_from(PATHS)), max_size=40))

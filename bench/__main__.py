@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct
+
 from bench import noise, report
 from bench.events import Happening, fail_over, restart_elsewhere, unseal
 from bench.figures import Figure
@@ -26,7 +28,16 @@ from bench.floors import floors
 from bench.growth import DIMENSIONS, Plan, Point, grow
 from bench.layers import LAYERS
 from bench.nodes import CONCLAVE, OPENBAO, Cluster, Program
-from bench.operations import OPERATIONS, Idle, Measured, measure, measure_idle
+from bench.operations import (
+    OPERATIONS,
+    Idle,
+    Measured,
+    Pauses,
+    measure,
+    measure_idle,
+    measure_pauses,
+    measure_until_steady,
+)
 from bench.preparing import Setting, prepare
 from bench.stress import ITEMS, stress
 
@@ -43,10 +54,10 @@ def main() -> int:
     try:
         if not arguments.noisy:
             noise.demand_quiet()
+        return _flame(arguments) if arguments.flame else _measure(arguments)
     except noise.TooNoisy as error:
         _say(str(error))
         return 1
-    return _flame(arguments) if arguments.flame else _measure(arguments)
 
 
 def _measure(arguments: argparse.Namespace) -> int:
@@ -58,19 +69,28 @@ def _measure(arguments: argparse.Namespace) -> int:
         return _measure_floors(arguments, machine, watch)
     layers = [] if arguments.growth else _measure_layers(arguments.layers)
     wants_operations = arguments.operations or not (arguments.layers or arguments.growth)
-    idle, operations, events = _measure_operations(arguments) if wants_operations else ([], [], [])
+    taken = _measure_operations(arguments) if wants_operations else _Taken()
     growth = _measure_growth(arguments) if arguments.growth else []
     if not _was_quiet(arguments, machine, watch):
         return 1
     for text in (
         layers and report.of_layers(layers).as_text(),
-        operations and report.of_operations(operations).as_text(),
+        taken.operations and report.of_operations(taken.operations).as_text(),
     ):
         if text:
             print(text, end="\n\n")
     is_whole = arguments.peer and not arguments.operations  # a part must not take the place of the whole
     name = arguments.name or ("peer" if is_whole else "local-latest")
-    file = report.save(name, machine, layers=layers, operations=operations, idle=idle, events=events, growth=growth)
+    file = report.save(
+        name,
+        machine,
+        layers=layers,
+        operations=taken.operations,
+        idle=taken.idle,
+        pauses=taken.pauses,
+        events=taken.events,
+        growth=growth,
+    )
     print(f"written to {file}")
     return 0
 
@@ -165,33 +185,45 @@ def _measure_stress(arguments: argparse.Namespace, machine: dict[str, Any]) -> i
     return 0 if all(check.is_held for check in checks) else 1
 
 
-def _measure_operations(arguments: argparse.Namespace) -> tuple[list[Idle], list[Measured], list[Happening]]:
+class _Taken(Struct):
+    """What whole clusters were measured to do."""
+
+    idle: list[Idle] = []
+    operations: list[Measured] = []
+    pauses: list[Pauses] = []
+    events: list[Happening] = []
+
+
+def _measure_operations(arguments: argparse.Namespace) -> _Taken:
+    play = measure if arguments.noisy else measure_until_steady
     chosen = [operation for operation in OPERATIONS if arguments.operations in operation.name]
     programs = [CONCLAVE, OPENBAO] if arguments.peer else [CONCLAVE]
-    idle: list[Idle] = []
+    taken = _Taken()
     measured: dict[str, list[Measured]] = {}
-    events: list[Happening] = []
     for setting in Setting:
         here = [operation for operation in chosen if operation.setting is setting]
         if not here:
             continue
         with _clusters(programs, setting, arguments.base_port) as clusters:
             if setting is Setting.PLAIN:
-                idle = [measure_idle(cluster, IDLE_SECONDS) for cluster in clusters]
+                taken.idle = [measure_idle(cluster, IDLE_SECONDS) for cluster in clusters]
             prepared = [(cluster, prepare(cluster, setting)) for cluster in clusters]
             for operation in here:
-                measured[operation.name] = measure(
+                measured[operation.name] = play(
                     operation, prepared, rounds=arguments.rounds, seconds=arguments.seconds, report=_say
                 )
+            if setting is Setting.PLAIN:
+                taken.pauses = [measure_pauses(clusters[0])]
             if setting is Setting.PLAIN and not arguments.operations:
-                events = fail_over(clusters, arguments.rounds, _say)
+                taken.events = fail_over(clusters, arguments.rounds, _say)
                 ports = [arguments.base_port + MOVED_PORTS_LATER + 10 * number for number in range(arguments.rounds)]
-                events.append(restart_elsewhere(clusters[0], ports, _say))
+                taken.events.append(restart_elsewhere(clusters[0], ports, _say))
     if not arguments.operations:
         with _clusters(programs, Setting.PLAIN, arguments.base_port, size=1) as clusters:
             for leases in LEASES:
-                events += unseal(clusters, leases, arguments.rounds, _say)
-    return idle, [each for operation in chosen for each in measured[operation.name]], events
+                taken.events += unseal(clusters, leases, arguments.rounds, _say)
+    taken.operations = [each for operation in chosen for each in measured[operation.name]]
+    return taken
 
 
 @contextlib.contextmanager

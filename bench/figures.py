@@ -14,4 +14,5 @@ class Figure(Struct, frozen=True):
     name: str
     microseconds: float
     spread_microseconds: float  # between the first and the third quartile
-    cpu_microseconds: float = 0.0  # of the thread that did it, in the best repetition: others on the machine count less
+    cpu_microseconds: float = 0.0
+    """Of the thread that did it, or this process if there are several, in the best repetition: others count less."""

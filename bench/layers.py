@@ -108,12 +108,15 @@ def _filled_tree(names: int) -> Iterator[tuple[Overlay, Barrier]]:
 def tree() -> Iterator[Figure]:
     """Read, write and list the sealed tree."""
     with _filled_tree(10_000) as (overlay, shield):
-        reading = Directory(Transaction(overlay, uncommitted=False), shield, ROOT)
         numbers = [random.randrange(10_000) for _ in range(1000)]
 
+        def reading() -> Directory:  # a new one each time, as for each request: it remembers where things are
+            return Directory(Transaction(overlay, uncommitted=False), shield, ROOT)
+
         def get_many() -> None:
+            wide = reading()
             for number in numbers:
-                reading.get(f"wide/n{number}")
+                wide.get(f"wide/n{number}")
 
         def put_many() -> None:
             writing = Directory(Transaction(overlay, uncommitted=True), shield, ROOT)
@@ -121,9 +124,9 @@ def tree() -> Iterator[Figure]:
                 writing.put(f"wide/n{number}", b"x" * 100)
 
         yield _measure("tree", "get, 10k names wide", get_many, operations=1000)
-        yield _measure("tree", "get, 8 levels deep", lambda: reading.get("a/b/c/d/e/f/g/h"))
+        yield _measure("tree", "get, 8 levels deep", lambda: reading().get("a/b/c/d/e/f/g/h"))
         yield _measure("tree", "put, 10k names wide", put_many, operations=1000)
-        yield _measure("tree", "list 10k names, each", lambda: reading.list("wide"), operations=10_000)
+        yield _measure("tree", "list 10k names, each", lambda: reading().list("wide"), operations=10_000)
 
 
 def log() -> Iterator[Figure]:

@@ -9,6 +9,8 @@ BUSY_SHARE_MAX: Final = 0.10
 STOLEN_SHARE_MAX: Final = 0.05
 """Of all processors' time during the run, taken by other machines on the same hardware."""
 LOOK_SECONDS: Final = 2.0
+SPREAD_MAX: Final = 0.5
+"""Of the median: rounds of one operation that are further apart tell of what else the machine did."""
 
 
 class TooNoisy(Exception):

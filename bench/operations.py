@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from bench import load
+from bench import load, noise
 from bench.load import Load, Target, Way
 from bench.nodes import Cluster, NodeProcess
 from bench.preparing import APPROLE, FEW, MANY, TEN, TEN_THOUSAND, USERPASS, WRITE_BODY, Prepared, Setting
@@ -23,6 +23,8 @@ from bench.preparing import APPROLE, FEW, MANY, TEN, TEN_THOUSAND, USERPASS, WRI
 WARM_UP_SECONDS: Final = 1
 SETTLE_SECONDS: Final = 2.0
 """After writes: what they leave for later (a flush of the state each second) counts as theirs, and delays nobody else."""
+ATTEMPTS_MAX: Final = 3
+"""How often an operation is measured whose rounds are too far apart."""
 LEAD_SECONDS: Final = 0.5
 """What is done beside an operation begins so much earlier."""
 
@@ -123,6 +125,15 @@ class Measured(Struct, frozen=True):
     written_bytes: float | None  # of all nodes together, likewise
 
 
+class Pauses(Struct, frozen=True):
+    """For how long the collector of memory has stopped the requests of a leader since it was started."""
+
+    program: str
+    collections: int
+    total_ms: float
+    p99_ms: float
+
+
 class Idle(Struct, frozen=True):
     """What a cluster uses that is asked nothing; of one node, the mean of all."""
 
@@ -144,6 +155,39 @@ def measure_idle(cluster: Cluster, seconds: float) -> Idle:
         (after.cpu_seconds - before.cpu_seconds) / seconds / nodes * 100,
         (after.written_bytes - before.written_bytes) / seconds / nodes,
     )
+
+
+def measure_pauses(cluster: Cluster) -> Pauses:
+    """Return what a leader of ours tells of its collector."""
+    text = cluster.request("GET", "sys/metrics?format=prometheus").body.decode()
+    told = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("vault_runtime_"))
+    return Pauses(
+        cluster.program.name,
+        int(float(told["vault_runtime_total_gc_runs"])),
+        float(told["vault_runtime_total_gc_pause_ns"]) / 1e6,
+        float(told.get('vault_runtime_gc_pause_ns{quantile="0.99"}', 0)) / 1e6,
+    )
+
+
+def measure_until_steady(
+    operation: Operation,
+    clusters: Sequence[tuple[Cluster, Prepared]],
+    *,
+    rounds: int,
+    seconds: int,
+    report: Callable[[str], None],
+) -> list[Measured]:
+    """Measure one operation as `measure` does, and again if its rounds were too far apart.
+
+    Raises:
+        TooNoisy: they always were.
+    """
+    for _ in range(ATTEMPTS_MAX):
+        results = measure(operation, clusters, rounds=rounds, seconds=seconds, report=report)
+        if all(result.rate_spread <= noise.SPREAD_MAX * result.rate for result in results):
+            return results
+        report(f"{operation.name}: the rounds are too far apart")
+    raise noise.TooNoisy(f"{operation.name}: its rounds were always too far apart; nothing is written down")
 
 
 def measure(

@@ -21,7 +21,7 @@ from bench.figures import Figure
 from bench.floors import Floor
 from bench.growth import Point
 from bench.nodes import OPENBAO
-from bench.operations import Idle, Measured
+from bench.operations import Idle, Measured, Pauses
 from bench.stress_report import Check
 
 RESULTS: Final = Path(__file__).parent / "results"
@@ -119,6 +119,7 @@ def save(
     layers: Sequence[Figure] = (),
     operations: Sequence[Measured] = (),
     idle: Sequence[Idle] = (),
+    pauses: Sequence[Pauses] = (),
     events: Sequence[Happening] = (),
     growth: Sequence[Point] = (),
     stress: Sequence[Check] = (),
@@ -132,6 +133,7 @@ def save(
         "layers": msgspec.to_builtins(list(layers)),
         "operations": msgspec.to_builtins(list(operations)),
         "idle": msgspec.to_builtins(list(idle)),
+        "pauses": msgspec.to_builtins(list(pauses)),
         "events": msgspec.to_builtins(list(events)),
         "growth": msgspec.to_builtins(list(growth)),
         "stress": msgspec.to_builtins(list(stress)),

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from conclave.cluster.errors import NotLeader, Overloaded
-from conclave.core.store import SETTLE_SECONDS_MAX, Settlement, Store
+from conclave.core.store import FULL_RETRY_SECONDS, SETTLE_SECONDS_MAX, Settlement, Store
 from conclave.storage.errors import Fenced, Full
 from conclave.storage.memory import MemoryState
 from conclave.storage.overlay import Overlay
@@ -266,9 +266,9 @@ async def test_a_full_disk_is_a_fault_until_there_is_room() -> None:
     assert harness.store.reading().get(KEY) == b"x"
 
     harness.disk.error = None
-    harness.clock.advance(2)
-    assert harness.store._flush_due() is False  # it has just become dirty by this clock
-    harness.clock.advance(2)
+    harness.clock.advance(FULL_RETRY_SECONDS / 2)
+    assert not harness.store._flush_due()
+    harness.clock.advance(FULL_RETRY_SECONDS)
     assert harness.store._flush_due()
     await harness.store._flush_watched()
     faults.append(harness.store.fault)

@@ -1,13 +1,14 @@
 """The overlay against a dictionary: layers, leadership lost, flushes at any moment; and the feed."""
 
+import pytest
 from hypothesis import given
 from hypothesis.strategies import binary, integers, lists, one_of, sampled_from, tuples
 from hypothesis.strategies import none as nothing
 
 from conclave.storage.memory import MemoryState
-from conclave.storage.overlay import Overlay
+from conclave.storage.overlay import FLUSH_BYTES, FLUSH_SECONDS, Overlay
 from conclave.storage.transaction import Transaction
-from conclave.storage.writeset import WriteSet
+from conclave.storage.writeset import Stage, WriteSet
 
 PREFIXES = [bytes(16), b"\x01" * 16]
 KEYS = [prefix + bytes([number]) * 16 for prefix in PREFIXES for number in range(3)]
@@ -70,6 +71,61 @@ def _change(model: dict[bytes, bytes], key: bytes, value: bytes | None) -> None:
         model.pop(key, None)
     else:
         model[key] = value
+
+
+def test_a_flush_is_due_when_an_effect_is_old_enough() -> None:
+    overlay = Overlay(MemoryState())
+    assert not overlay.flush_due(0.0)
+
+    overlay.apply(1, 1, write_set(KEYS[0], b"x").encode())
+
+    assert [overlay.flush_due(seconds) for seconds in (10.0, 10.0 + FLUSH_SECONDS / 2)] == [False, False]
+    assert overlay.flush_due(10.0 + FLUSH_SECONDS)
+
+
+def test_a_flush_is_due_when_there_is_much_to_write() -> None:
+    overlay = Overlay(MemoryState())
+    for number in range(1, 17):
+        assert not overlay.flush_due(0.0)
+        key = PREFIXES[0] + bytes([number]) * 16
+        overlay.apply(number, 1, write_set(key, bytes(FLUSH_BYTES // 16)).encode())
+    assert overlay.flush_due(0.0)
+
+
+def test_a_flush_is_due_when_a_member_has_come() -> None:
+    overlay = Overlay(MemoryState())
+    overlay.apply_membership(1, 1, b"members")
+    assert overlay.flush_due(0.0)
+
+    job = overlay.begin_flush()
+    assert job is not None
+    job.run()
+    overlay.finish_flush(job)
+    overlay.apply(2, 1, write_set(KEYS[0], b"x").encode())
+
+    assert not overlay.flush_due(0.0)
+
+
+@pytest.mark.parametrize("last", [Stage.SWAP, Stage.ABANDON])
+def test_a_flush_is_due_when_a_state_is_staged_no_more(last: Stage) -> None:
+    overlay = Overlay(MemoryState())
+    overlay.apply(1, 1, WriteSet(1, stage=Stage.BEGIN).encode())
+    assert not overlay.flush_due(0.0)
+
+    overlay.apply(2, 1, WriteSet(1, stage=last).encode())
+
+    assert overlay.flush_due(0.0)
+
+
+def test_what_is_replaced_takes_no_memory_any_more() -> None:
+    overlay = Overlay(MemoryState())
+    overlay.apply(1, 1, write_set(KEYS[0], bytes(1000)).encode())
+    sizes = [overlay.pending_bytes]
+    for index, value in ((2, bytes(500)), (3, None), (4, None), (5, bytes(1000))):
+        overlay.apply(index, 1, write_set(KEYS[0], value).encode())
+        sizes.append(overlay.pending_bytes)
+
+    assert [size - sizes[0] for size in sizes] == [0, -500, -1000, -1000, 0]
 
 
 def test_the_feed_tells_of_each_key_in_order() -> None:

@@ -7,8 +7,10 @@ way will be continued with. Peers and snapshots count for nothing beyond a hard 
 Source: raft-details.md section 6.4.
 """
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import Final
 
 from msgspec import Struct
@@ -16,10 +18,11 @@ from msgspec import Struct
 TRAILING_ENTRIES: Final = 10_000
 TRAILING_BYTES: Final = 64 << 20
 HARD_CAP_ENTRIES: Final = 500_000
+HARD_CAP_BYTES: Final = 4 << 30
 CUT_ENTRIES_MIN: Final = 512
 """A cut below this is not worth a transaction."""
 MARK_BYTES: Final = 1 << 20
-MARKS_MAX: Final = 4096
+MARKS_MAX: Final = 8192
 
 
 class LogFacts(Struct, frozen=True):
@@ -30,6 +33,7 @@ class LogFacts(Struct, frozen=True):
         last: the newest index.
         durable: what the state machine holds without the log.
         trail: the first index of the trail by bytes; see `Trail`.
+        cap: the first index that the hard cap by bytes leaves, likewise.
         matches: how far each recently active peer is.
         pinned: a snapshot under way stands for this index.
     """
@@ -38,6 +42,7 @@ class LogFacts(Struct, frozen=True):
     last: int
     durable: int
     trail: int = 0
+    cap: int = 0
     matches: tuple[int, ...] = ()
     pinned: int | None = None
 
@@ -46,17 +51,23 @@ def compaction_index(facts: LogFacts, *, trailing_entries: int = TRAILING_ENTRIE
     """Return the index up to which the log is to be cut, itself included; None if it stays as it is."""
     behind_trail = max(facts.last - trailing_entries, facts.trail - 1)
     wanted = min(facts.durable, behind_trail, *facts.matches, *(() if facts.pinned is None else (facts.pinned,)))
-    forced = min(facts.durable, facts.last - HARD_CAP_ENTRIES)
+    forced = min(facts.durable, max(facts.last - HARD_CAP_ENTRIES, facts.cap - 1))
     index = max(wanted, forced)
     step = min(CUT_ENTRIES_MIN, max(1, trailing_entries))
     return index if index - facts.first + 1 >= step else None
 
 
 class Trail:
-    """Where in the log the newest `TRAILING_BYTES` begin, by what it is told of: first what is stored, then what comes."""
+    """Where in the log the newest so many bytes begin, by what it is told of: first what is stored, then what comes.
 
-    def __init__(self, trailing_bytes: int = TRAILING_BYTES) -> None:
+    Args:
+        trailing_bytes: what is kept for peers that were away for a moment.
+        cap_bytes: what is kept at most.
+    """
+
+    def __init__(self, trailing_bytes: int = TRAILING_BYTES, cap_bytes: int = HARD_CAP_BYTES) -> None:
         self._trailing_bytes = trailing_bytes
+        self._cap_bytes = cap_bytes
         self._total = 0
         self._marks: deque[tuple[int, int]] = deque(maxlen=MARKS_MAX)  # last index, bytes up to and including it
 
@@ -69,9 +80,13 @@ class Trail:
     @property
     def first(self) -> int:
         """The first index of the trail; 0 while everything that was appended belongs to it."""
-        first = 0
-        for index, total in self._marks:
-            if self._total - total < self._trailing_bytes:
-                break
-            first = index + 1
-        return first
+        return self._first_of(self._trailing_bytes)
+
+    @property
+    def cap(self) -> int:
+        """The first index that the hard cap leaves; 0 while that is everything."""
+        return self._first_of(self._cap_bytes)
+
+    def _first_of(self, newest_bytes: int) -> int:
+        behind = bisect_right(self._marks, self._total - newest_bytes, key=itemgetter(1))
+        return self._marks[behind - 1][0] + 1 if behind else 0

@@ -223,6 +223,11 @@ class Driver:
         return self._jobs.trail.first
 
     @property
+    def cap_first(self) -> int:
+        """Where the newest entries begin that are kept at most; see `compaction.Trail`."""
+        return self._jobs.trail.cap
+
+    @property
     def is_only_voter(self) -> bool:
         """Whether this node decides alone."""
         return self.record.conf_state.voters == (self._raft_id,)

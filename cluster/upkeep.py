@@ -162,6 +162,7 @@ class Upkeep:
             last=self._log.last_index,
             durable=self._machine.durable_index,
             trail=self._driver.trail_first,
+            cap=self._driver.cap_first,
             matches=tuple(self._driver.active_matches()),
             pinned=self._sender.pinned_index,
         )

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis.strategies import builds, integers, lists, none, one_of, tuples
+from msgspec import structs
 
 from conclave.cluster.compaction import CUT_ENTRIES_MIN, HARD_CAP_ENTRIES, LogFacts, Trail, compaction_index
 from conclave.cluster.persistence import newest_sizes
@@ -48,13 +49,20 @@ def test_beyond_the_hard_cap_peers_and_snapshots_count_for_nothing() -> None:
     assert compaction_index(facts) == 40_000
 
 
+def test_beyond_the_hard_cap_of_bytes_peers_and_snapshots_count_for_nothing() -> None:
+    facts = LogFacts(first=1, last=30_000, durable=25_000, cap=20_001, matches=(10,), pinned=10)
+
+    assert compaction_index(facts) == 20_000
+    assert compaction_index(structs.replace(facts, durable=19_000)) == 19_000
+
+
 def test_a_small_cut_is_not_worth_it() -> None:
     facts = LogFacts(first=19_900, last=30_000, durable=30_000)
 
     assert compaction_index(facts, trailing_entries=10_000) is None
 
 
-@given(builds(LogFacts, index, index, index, index, lists(index, max_size=3).map(tuple), one_of(none(), index)))
+@given(builds(LogFacts, index, index, index, index, index, lists(index, max_size=3).map(tuple), one_of(none(), index)))
 def test_nothing_is_ever_cut_that_the_state_does_not_hold(facts: LogFacts) -> None:
     found = compaction_index(facts)
 
@@ -68,6 +76,16 @@ def test_the_trail_by_bytes_begins_behind_what_is_too_much() -> None:
         trail.appended(number, [1 << 20])
 
     assert trail.first == 8
+
+
+def test_the_cap_by_bytes_begins_behind_what_is_too_much() -> None:
+    trail = Trail(trailing_bytes=1 << 20, cap_bytes=4 << 20)
+    assert trail.cap == 0
+
+    for number in range(1, 11):
+        trail.appended(number, [1 << 20])
+
+    assert (trail.first, trail.cap) == (10, 7)
 
 
 def test_a_short_log_belongs_to_the_trail_wholly() -> None:

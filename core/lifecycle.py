@@ -277,7 +277,7 @@ class Lifecycle:
         )
         if await settlement_of(lambda done: store.commit(transaction, done)) is not Settlement.COMMITTED:
             raise InternalError("the first records could not be committed; wipe the data directory and try again")
-        await store.flush()
+        await store.flush_up_to(store.overlay.applied_index)
         shares = shamir.split(
             unseal_key, total=config.secret_shares, threshold=config.secret_threshold, random=os.urandom
         )

@@ -45,6 +45,11 @@ replaced or deleted by then is never written: 64 clients that write to 1,000 sec
 second, and take a twentieth less of the processor."""
 FLUSH_BYTES: Final = 16 << 20
 """How many bytes of committed effects make a flush due."""
+REPLAY_BYTES: Final = 64 << 20
+"""How many bytes of entries, what later ones replace included, make a flush due: a restart has to replay them."""
+LOOKED_THROUGH_MAX: Final = 2048
+"""A search for any record in a directory that meets more deleted ones in vain makes a flush due, or deleting all of a large
+one would take as long for each record as there are."""
 OUTCOMES_MAX: Final = 16_384
 OUTCOME_BYTES_MAX: Final = 32 << 20
 OUTCOME_AGE_NS_MAX: Final = 120 * 10**9
@@ -64,14 +69,16 @@ class _Batch:
     Attributes:
         layers: changes of each table.
         is_cleared: for each table, whether it is to be emptied before those.
+        replay_bytes: of the entries that had these effects.
     """
 
-    __slots__ = ("_sizes_bytes", "is_cleared", "layers")
+    __slots__ = ("_sizes_bytes", "is_cleared", "layers", "replay_bytes")
 
     def __init__(self) -> None:
         self.layers: tuple[_Layer, _Layer] = ({}, {})
         self.is_cleared = [False, False]
         self._sizes_bytes = [0, 0]
+        self.replay_bytes = 0
 
     @property
     def size_bytes(self) -> int:
@@ -221,6 +228,7 @@ class Overlay:
         assert index == self.applied_index + 1, f"entry {index} applied behind entry {self.applied_index}"
         write_set = WriteSet.decode(data) if data else None
         self.applied_index, self.applied_term = index, term
+        self._batch.replay_bytes += len(data)
         self._settle_proposed(index)
         if write_set is not None:
             self.now_ns = max(self.now_ns, write_set.time_ns)
@@ -333,6 +341,7 @@ class Overlay:
             if any(value is not None and key not in hidden for key, value in reversed(records.items())):
                 return True
             hidden.update(records)
+        self._is_flush_wanted = self._is_flush_wanted or len(hidden) > LOOKED_THROUGH_MAX
         return any(key not in hidden for key, _ in self._below(prefix))
 
     def proposes_under(self, prefix: bytes) -> bool:
@@ -420,6 +429,7 @@ class Overlay:
         return (
             self._is_flush_wanted
             or self._batch.size_bytes >= FLUSH_BYTES
+            or self._batch.replay_bytes >= REPLAY_BYTES
             or now_seconds - self._dirty_since_seconds >= FLUSH_SECONDS
         )
 

@@ -6,7 +6,7 @@ from hypothesis.strategies import binary, integers, lists, one_of, sampled_from,
 from hypothesis.strategies import none as nothing
 
 from conclave.storage.memory import MemoryState
-from conclave.storage.overlay import FLUSH_BYTES, FLUSH_SECONDS, Overlay
+from conclave.storage.overlay import FLUSH_BYTES, FLUSH_SECONDS, LOOKED_THROUGH_MAX, REPLAY_BYTES, Overlay
 from conclave.storage.transaction import Transaction
 from conclave.storage.writeset import Stage, WriteSet
 
@@ -114,6 +114,28 @@ def test_a_flush_is_due_when_a_state_is_staged_no_more(last: Stage) -> None:
 
     overlay.apply(2, 1, WriteSet(1, stage=last).encode())
 
+    assert overlay.flush_due(0.0)
+
+
+def test_a_flush_is_due_when_a_restart_would_have_much_to_replay() -> None:
+    overlay = Overlay(MemoryState())
+    value = bytes(1 << 20)
+
+    for index in range(1, REPLAY_BYTES // len(value) + 1):
+        assert not overlay.flush_due(0.0)
+        overlay.apply(index, 1, write_set(KEYS[0], value).encode())
+
+    assert overlay.flush_due(0.0)
+
+
+def test_a_flush_is_due_when_a_search_meets_many_deleted_records() -> None:
+    overlay = Overlay(MemoryState())
+    for index in range(1, LOOKED_THROUGH_MAX + 2):
+        assert not overlay.has_records(PREFIXES[0], uncommitted=False)
+        assert not overlay.flush_due(0.0)
+        overlay.apply(index, 1, write_set(PREFIXES[0] + index.to_bytes(16, "big"), None).encode())
+
+    assert not overlay.has_records(PREFIXES[0], uncommitted=False)
     assert overlay.flush_due(0.0)
 
 

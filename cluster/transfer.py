@@ -31,6 +31,7 @@ from conclave.cluster.errors import ClusterError
 from conclave.cluster.frames import ChunkReply, ChunkRequest
 from conclave.cluster.membership import decode_record
 from conclave.cluster.raft import Snapshot, SnapshotMeta, SnapshotTemporarilyUnavailable
+from conclave.cluster.waiting import to_the_end
 from conclave.storage.errors import Corrupt, SnapshotMismatch, StorageError
 from conclave.storage.snapshots import SNAPSHOT_ID_BYTES, ChunkKind, Installation, Stream, sequence_of
 from conclave.storage.state import StateReader, StateStore
@@ -359,20 +360,6 @@ class SnapshotReceiver:
                 raise TransferFailed("the sender does not have this snapshot any more")
             return chunk
         raise TransferFailed("the sender does not answer")
-
-
-async def to_the_end(work: Awaitable[T]) -> T:
-    """Await work in a thread; if this task is cancelled meanwhile, wait all the same: what the thread uses must stay."""
-    running = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        while not running.done():
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([running])
-        if not running.cancelled():
-            running.exception()  # looked at, so that nobody logs it as lost
-        raise
 
 
 def _taking(installation: Installation, chunk: bytes) -> Callable[[], None]:

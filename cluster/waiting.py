@@ -1,11 +1,14 @@
-"""Coroutines that wait for what a turn of the loop may bring about, each with a bound on its patience."""
+"""Coroutines that wait, with a bound on their patience: for what a turn may bring about; without one: for a thread's work."""
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from conclave.cluster.errors import ClusterError
 
 Condition = Callable[[], bool]
+T = TypeVar("T")
 
 
 class Watch:
@@ -44,3 +47,17 @@ class Watch:
         for _, future in self._waiting:
             if not future.done():
                 future.set_exception(error)
+
+
+async def to_the_end(work: Awaitable[T]) -> T:
+    """Await work in a thread; if this task is cancelled meanwhile, wait all the same: what the thread uses must stay."""
+    running = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        while not running.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()  # looked at, so that nobody logs it as lost
+        raise

@@ -25,6 +25,7 @@ from typing import Final, TypeVar
 
 from conclave.cluster.errors import NotLeader
 from conclave.cluster.replica import Replica, Standing, Ticket
+from conclave.cluster.waiting import to_the_end
 from conclave.core.errors import Unavailable
 from conclave.storage.errors import Full, StorageError
 from conclave.storage.overlay import Overlay
@@ -438,9 +439,11 @@ class Store:
             return
         self._is_idle.clear()
         try:
-            await asyncio.get_running_loop().run_in_executor(self._flush_thread, job.run)
-            self.overlay.finish_flush(job)
+            # Whoever gives up waiting must not leave behind a flush that nobody finishes: no other would ever begin.
+            await to_the_end(asyncio.get_running_loop().run_in_executor(self._flush_thread, job.run))
         finally:
+            if not job.has_failed:
+                self.overlay.finish_flush(job)
             self._is_idle.set()
 
     async def _maintain(self) -> None:

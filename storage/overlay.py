@@ -29,7 +29,7 @@ nothing of consensus.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from heapq import nsmallest
 from typing import Final, TypeAlias, TypeVar, overload
 
@@ -335,14 +335,16 @@ class Overlay:
         proposed = self._proposed.get(prefix, {}) if uncommitted else {}
         if any(value is not None and key not in without for key, (_, value) in reversed(proposed.items())):
             return True
-        hidden: set[bytes] = {*proposed, *without}
+        newer: list[Container[bytes]] = [frozenset(without), proposed]
+        looked_through = len(proposed)
         for layer in self._layers:
             records = layer.get(prefix, {})
-            if any(value is not None and key not in hidden for key, value in reversed(records.items())):
+            if any(value is not None and _in_none(key, newer) for key, value in reversed(records.items())):
                 return True
-            hidden.update(records)
-        self._is_flush_wanted = self._is_flush_wanted or len(hidden) > LOOKED_THROUGH_MAX
-        return any(key not in hidden for key, _ in self._below(prefix))
+            newer.append(records)
+            looked_through += len(records)
+        self._is_flush_wanted = self._is_flush_wanted or looked_through > LOOKED_THROUGH_MAX
+        return any(_in_none(key, newer) for key, _ in self._below(prefix))
 
     def proposes_under(self, prefix: bytes) -> bool:
         """Whether anything of this directory or table (16 bytes) is proposed and not yet committed."""
@@ -466,6 +468,11 @@ class Overlay:
             self._dirty_since_seconds = None
             self._job = None
             self._look_anew()
+
+
+def _in_none(key: bytes, layers: list[Container[bytes]]) -> bool:
+    """Whether no layer says anything of a key."""
+    return all(key not in layer for layer in layers)
 
 
 def _records_under(layer: dict[bytes, dict[bytes, T]], prefix: bytes) -> dict[bytes, T]:

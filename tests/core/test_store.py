@@ -259,6 +259,26 @@ async def test_a_replacement_waits_for_the_flush_under_way_and_lets_no_other_beg
 
 
 @on_loop
+async def test_a_flush_that_nobody_waits_for_any_more_is_finished_all_the_same() -> None:
+    harness = Harness()
+    harness.disk.gate.clear()
+    harness.put_and_commit(b"x")
+    flushing = asyncio.ensure_future(harness.store.flush())
+    await asyncio.sleep(0)
+
+    flushing.cancel()
+    await asyncio.sleep(0)
+    harness.disk.gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await flushing
+    harness.put_and_commit(b"y")
+    await harness.store.flush()
+
+    assert harness.disk.get(KEY) == b"y"
+    await harness.store.stop()
+
+
+@on_loop
 async def test_a_full_disk_is_a_fault_until_there_is_room() -> None:
     harness = Harness()
     await harness.flush_in_vain(Full("no room"))

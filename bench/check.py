@@ -20,7 +20,7 @@ from typing import Final
 from bench.layers import LAYERS
 from bench.report import RESULTS
 
-TOLERANCE: Final = 1.5
+TOLERANCE: Final = 1.35
 """How much slower is too slow: above the noise of a shared machine, below any change that somebody would regret."""
 TOLERANCE_OF_WAITING: Final = 2.0
 WAITING_LAYERS: Final = frozenset({"log", "overlay", "commit"})

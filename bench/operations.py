@@ -21,9 +21,8 @@ from bench.nodes import Cluster, NodeProcess
 from bench.preparing import APPROLE, FEW, MANY, TEN, TEN_THOUSAND, USERPASS, WRITE_BODY, Prepared, Setting
 
 WARM_UP_SECONDS: Final = 1
-SETTLE_SECONDS: Final = 4.0
-"""After writes: what they leave for later (a flush of the state each three seconds) counts as theirs, and delays nobody
-else."""
+SETTLE_SECONDS: Final = 2.0
+"""After writes: what they leave for later (a flush of the state each second) counts as theirs, and delays nobody else."""
 ATTEMPTS_MAX: Final = 3
 """How often an operation is measured whose rounds are too far apart."""
 LEAD_SECONDS: Final = 0.5

@@ -15,6 +15,7 @@ import contextlib
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from bench.operations import (
     measure,
     measure_idle,
     measure_pauses,
-    measure_until_steady,
+    until_steady,
 )
 from bench.preparing import Setting, prepare
 from bench.stress import ITEMS, stress
@@ -195,7 +196,6 @@ class _Taken(Struct):
 
 
 def _measure_operations(arguments: argparse.Namespace) -> _Taken:
-    play = measure if arguments.noisy else measure_until_steady
     chosen = [operation for operation in OPERATIONS if arguments.operations in operation.name]
     programs = [CONCLAVE, OPENBAO] if arguments.peer else [CONCLAVE]
     taken = _Taken()
@@ -209,9 +209,10 @@ def _measure_operations(arguments: argparse.Namespace) -> _Taken:
                 taken.idle = [measure_idle(cluster, IDLE_SECONDS) for cluster in clusters]
             prepared = [(cluster, prepare(cluster, setting)) for cluster in clusters]
             for operation in here:
-                measured[operation.name] = play(
-                    operation, prepared, rounds=arguments.rounds, seconds=arguments.seconds, report=_say
+                play = partial(
+                    measure, operation, prepared, rounds=arguments.rounds, seconds=arguments.seconds, report=_say
                 )
+                measured[operation.name] = play() if arguments.noisy else until_steady(operation.name, play, _say)
             if setting is Setting.PLAIN:
                 taken.pauses = [measure_pauses(clusters[0])]
             if setting is Setting.PLAIN and not arguments.operations:

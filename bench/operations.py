@@ -131,7 +131,7 @@ class Pauses(Struct, frozen=True):
     program: str
     collections: int
     total_ms: float
-    p99_ms: float
+    longest_ms: float  # of the latest
 
 
 class Idle(Struct, frozen=True):
@@ -159,35 +159,23 @@ def measure_idle(cluster: Cluster, seconds: float) -> Idle:
 
 def measure_pauses(cluster: Cluster) -> Pauses:
     """Return what a leader of ours tells of its collector."""
-    text = cluster.request("GET", "sys/metrics?format=prometheus").body.decode()
-    told = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("vault_runtime_"))
-    return Pauses(
-        cluster.program.name,
-        int(float(told["vault_runtime_total_gc_runs"])),
-        float(told["vault_runtime_total_gc_pause_ns"]) / 1e6,
-        float(told.get('vault_runtime_gc_pause_ns{quantile="0.99"}', 0)) / 1e6,
-    )
+    samples = cluster.request("GET", "sys/metrics").json()["Samples"]
+    pauses = next(sample for sample in samples if sample["Name"] == "vault.runtime.gc_pause_ns")
+    return Pauses(cluster.program.name, pauses["Count"], pauses["Sum"] / 1e6, pauses["Max"] / 1e6)
 
 
-def measure_until_steady(
-    operation: Operation,
-    clusters: Sequence[tuple[Cluster, Prepared]],
-    *,
-    rounds: int,
-    seconds: int,
-    report: Callable[[str], None],
-) -> list[Measured]:
-    """Measure one operation as `measure` does, and again if its rounds were too far apart.
+def until_steady(name: str, play: Callable[[], list[Measured]], report: Callable[[str], None]) -> list[Measured]:
+    """Return what `play` measures of an operation; it is played again if its rounds were too far apart.
 
     Raises:
         TooNoisy: they always were.
     """
     for _ in range(ATTEMPTS_MAX):
-        results = measure(operation, clusters, rounds=rounds, seconds=seconds, report=report)
+        results = play()
         if all(result.rate_spread <= noise.SPREAD_MAX * result.rate for result in results):
             return results
-        report(f"{operation.name}: the rounds are too far apart")
-    raise noise.TooNoisy(f"{operation.name}: its rounds were always too far apart; nothing is written down")
+        report(f"{name}: the rounds are too far apart")
+    raise noise.TooNoisy(f"{name}: its rounds were always too far apart; nothing is written down")
 
 
 def measure(

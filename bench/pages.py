@@ -254,11 +254,11 @@ def _idle(idle: Sequence[dict[str, Any]]) -> str:
 
 def _pauses(pauses: Sequence[dict[str, Any]]) -> str:
     """Say how long requests waited for the collector; a leader that was restarted in between has counted anew."""
-    rows = [(f"{each['collections']:,}", f"{each['total_ms']:.0f}", f"{each['p99_ms']:.1f}") for each in pauses]
+    rows = [(f"{each['collections']:,}", f"{each['total_ms']:.0f}", f"{each['longest_ms']:.1f}") for each in pauses]
     return (
         "## The collector's pauses\n\nA leader collects memory seldom, and all requests wait meanwhile. Since it was "
         "started, over\nall operations above that have neither TLS, an audit log nor 100,000 secrets:\n\n"
-        + _table(("collections", "all of them, ms", "p99 of the latest, ms"), rows)
+        + _table(("collections", "all of them, ms", "longest of the latest, ms"), rows)
     )
 
 

@@ -39,7 +39,7 @@ def test_ratios_are_those_of_the_results() -> None:
         "machine": MACHINE,
         "operations": OPERATIONS,
         "idle": [{"program": "conclave", "resident_bytes": 58e6, "cpu_percent": 2.5}],
-        "pauses": [{"program": "conclave", "collections": 1234, "total_ms": 567.0, "p99_ms": 0.9}],
+        "pauses": [{"program": "conclave", "collections": 1234, "total_ms": 567.0, "longest_ms": 0.9}],
         "layers": [{"layer": "barrier", "name": "seal", "microseconds": 2.0, "spread_microseconds": 0.1}],
     }
 

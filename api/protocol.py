@@ -11,6 +11,7 @@ test compares their bytes. Here is only what belongs to the connection:
   so that no request costs a timer.
 * A client that has closed its sending half still gets the answer to what it sent.
 * An answer that comes after its time limit, or after the client has gone, is dropped.
+* Answers leave at the end of the turn (`outgoing.py`), but before anything else that is done to their connection.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ from conclave.api import envelope, wire
 from conclave.api.envelope import Answer
 from conclave.api.fastlane import PREFIX, REQUEST_BYTES_MAX, Terms, is_special, request_of, take_body, terms_of
 from conclave.api.handler import Handler, new_request_id
+from conclave.api.outgoing import Outgoing
 from conclave.core.contract import Request
 from conclave.core.errors import RequestError, Unavailable
 from conclave.core.metrics import Metrics
@@ -83,6 +85,7 @@ class Shared(ServerState):
         self.has_open_metrics = has_open_metrics
         self.has_prometheus = has_prometheus
         self.date_line = b""
+        self.outgoing = Outgoing()
 
     def set_date(self, date: bytes) -> None:
         """Take the text of the Date header that answers carry from now on."""
@@ -154,6 +157,7 @@ class FastLaneProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # uvicorn declares that it never keeps open
         """Keep the connection open for an answer that is due, where the transport can be half open."""
+        self._shared.outgoing.flush()  # the transport may be closed for what is returned
         is_answer_due = self._lane is not Lane.IDLE and not self._is_in_message
         if not is_answer_due or self.scheme == "https":
             return None
@@ -174,7 +178,7 @@ class FastLaneProtocol(HttpToolsProtocol):
         elif self._lane is Lane.ANSWERING:
             self._is_last = True
         else:
-            self.transport.close()
+            self._close()
 
     def sweep(self) -> None:
         """End what takes too long; called each second."""
@@ -210,7 +214,7 @@ class FastLaneProtocol(HttpToolsProtocol):
         if self._lane is Lane.IDLE:
             self.flow.resume_reading()
             if self._is_half_closed:
-                self.transport.close()
+                self._close()
 
     def _take_message(self) -> bool:
         """Serve the first message received; False if it is not complete yet."""
@@ -283,10 +287,15 @@ class FastLaneProtocol(HttpToolsProtocol):
         head = envelope.head_bytes(answer, self._shared.date_line)
         connection = _CLOSE if self._is_last else b""
         body = b"" if self._is_head else answer.body
-        self.transport.write(b"%b%b\r\n%b" % (head, connection, body))
+        self._shared.outgoing.write(self.transport, b"%b%b\r\n%b" % (head, connection, body), self.loop)
         self._shared.total_requests += 1
         if self._is_last:
-            self.transport.close()
+            self._close()
+
+    def _close(self) -> None:
+        """Close, after what was answered."""
+        self._shared.outgoing.flush()
+        self.transport.close()
 
     def _end_with(self, answer: Answer) -> None:
         """Say why, and close."""
@@ -301,6 +310,7 @@ class FastLaneProtocol(HttpToolsProtocol):
         self._lane = Lane.SLOW
         self._quiet_seconds = 0
         received, self._received = self._received, b""
+        self._shared.outgoing.flush()  # what comes now is written at once
         super().data_received(received)
         self._leave_slow_lane()
 

@@ -10,7 +10,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final, cast
@@ -44,7 +44,7 @@ from tests.fakes import started_vault
 SECONDS_OF_A_REPETITION: Final = 0.15
 LOCATION: Final = bytes(32)
 ROOT: Final = bytes(16)
-WRITERS: Final = 16
+CLIENTS: Final = 16
 """Connections that write at once."""
 ENTRIES_OF_A_CORE: Final = 10_000
 """A core's log is compacted when it has grown by so much."""
@@ -208,15 +208,18 @@ def http() -> Iterator[Figure]:
     """A request's bytes in, an answer's bytes out, with nothing but an echo behind."""
     read = _request_bytes("GET", "secret/data/bench")
     write = _request_bytes("PUT", "secret/data/bench", b'{"data":{"password":"%b"}}' % (b"x" * 100))
-    with _connection(Echo()) as protocol:
-        yield _measure("http", "parse a read, answer 100 B", lambda: protocol.data_received(read))
-        yield _measure("http", "parse a write of 100 B, answer", lambda: protocol.data_received(write))
+    loop = asyncio.new_event_loop()
+    with _connections(loop, Echo()) as clients:
+        for name, request in {"parse a read, answer 100 B": read, "parse a write of 100 B, answer": write}.items():
+            ask = partial(_ask_at_once, loop, clients, request)
+            yield _measure("http", name, ask, operations=CLIENTS)
+    loop.close()
 
 
 def vault() -> Iterator[Figure]:
     """Whole requests from bytes to bytes: token, policies, engine and barrier; one node, no sockets, no disk.
 
-    Writes come from several connections at once and are committed without consensus, in the next turn of the loop.
+    Requests come from several connections at once; writes are committed without consensus, in the next turn of the loop.
     """
     loop = asyncio.new_event_loop()
     serving = started_vault()
@@ -232,11 +235,6 @@ def vault() -> Iterator[Figure]:
         "token lookup-self": _request_bytes("GET", "auth/token/lookup-self", token=fake.root),
         "kv-v2 read": _request_bytes("GET", "secret/data/bench", token=fake.root),
         "transit encrypt": _request_bytes("PUT", "transit/encrypt/bench", b'{"plaintext":"aGVsbG8="}', token=fake.root),
-    }
-    with _connection(fake.vault) as protocol:
-        for name, request in requests.items():
-            yield _measure("vault", name, lambda r=request: protocol.data_received(r))  # type: ignore[misc]
-    writes = {
         "kv-v2 write": _request_bytes(
             "PUT", "secret/data/bench", b'{"data":{"password":"%b"}}' % (b"x" * 100), token=fake.root
         ),
@@ -244,25 +242,24 @@ def vault() -> Iterator[Figure]:
             "PUT", "auth/token/create", b'{"ttl":"1h","policies":["default"]}', token=fake.root
         ),
     }
-    with ExitStack() as open_connections:
-        writers = [open_connections.enter_context(_connection(fake.vault)) for _ in range(WRITERS)]
-        for name, request in writes.items():
-            write = partial(_write_at_once, loop, writers, request)
-            yield _measure("vault", name, write, operations=WRITERS)
+    with _connections(loop, fake.vault) as clients:
+        for name, request in requests.items():
+            send = partial(_ask_at_once, loop, clients, request)
+            yield _measure("vault", name, send, operations=CLIENTS)
     loop.run_until_complete(serving.__aexit__(None, None, None))
     loop.close()
 
 
-def _write_at_once(loop: asyncio.AbstractEventLoop, writers: Sequence[FastLaneProtocol], request: bytes) -> None:
+def _ask_at_once(loop: asyncio.AbstractEventLoop, clients: Sequence[FastLaneProtocol], request: bytes) -> None:
     """Send a request on each connection, and run the loop until all are answered."""
-    loop.run_until_complete(_write_through(writers, request))
+    loop.run_until_complete(_ask(clients, request))
 
 
-async def _write_through(writers: Sequence[FastLaneProtocol], request: bytes) -> None:
-    wires = [cast("_Wire", writer.transport) for writer in writers]
+async def _ask(clients: Sequence[FastLaneProtocol], request: bytes) -> None:
+    wires = [cast("_Wire", client.transport) for client in clients]
     wanted = sum(wire.answers for wire in wires) + len(wires)
-    for writer in writers:
-        writer.data_received(request)
+    for client in clients:
+        client.data_received(request)
     while sum(wire.answers for wire in wires) < wanted:  # noqa: ASYNC110  # what is waited for are turns of the loop
         await asyncio.sleep(0)
 
@@ -310,16 +307,17 @@ def protocols(handler: Handler) -> Callable[[], FastLaneProtocol]:
 
 
 @contextmanager
-def _connection(handler: Handler) -> Iterator[FastLaneProtocol]:
-    loop = asyncio.new_event_loop()
+def _connections(loop: asyncio.AbstractEventLoop, handler: Handler) -> Iterator[list[FastLaneProtocol]]:
+    """Yield open connections of one server to this handler."""
     asyncio.set_event_loop(loop)
     try:
-        protocol = protocols(handler)()
-        protocol.connection_made(_Wire())
-        yield protocol
+        new_protocol = protocols(handler)
+        clients = [new_protocol() for _ in range(CLIENTS)]
+        for client in clients:
+            client.connection_made(_Wire())
+        yield clients
     finally:
         asyncio.set_event_loop(None)
-        loop.close()
 
 
 def _request_bytes(method: str, path: str, body: bytes = b"", *, token: str = "") -> bytes:

@@ -5,7 +5,8 @@
 Rules enforced here, beside the driver's duties in the docstring of `cluster.raft`:
 
 * All proposals of a turn are appended and sent as one batch (group commit), before anything else is stepped: so their
-  indexes are known when they are made.
+  indexes are known when they are made. Where several come at a time, a turn begins only when a look at the sockets has
+  brought no more of them, but after a few looks at the latest: what is on its way already joins the batch.
 * A proposal is taken only while the standing is LEADER: this node leads, has applied everything of earlier terms, and is
   not handing over. The standing comes back within a term only when everything proposed before has been applied.
 * A read of own state needs the lease, and everything committed to be applied: a follower may have shown it already.
@@ -63,6 +64,8 @@ from conclave.storage.log import LogStore
 
 log = logging.getLogger(__name__)
 
+LOOKS_MAX: Final = 4
+"""How often the event loop looks for further proposals before a turn; there are few as long as answers wait for it."""
 READ_SECONDS_MAX: Final = 2.0
 """How long a read waits for a leader's word before its client hears that there is none."""
 
@@ -144,6 +147,7 @@ class Driver:
         self._rounds = ReadRounds(self._ask_read_index, clock, random.randrange(2**62))
         self._loop = asyncio.get_running_loop()
         self._is_scheduled = False
+        self._looks = 0
         self._has_disk_stalled = False
         self._leading_term = 0
         self._standing_term = 0
@@ -387,7 +391,12 @@ class Driver:
     # -- one turn --
 
     def _turn(self) -> None:
+        if self._looks < LOOKS_MAX and self._proposals.look() and not self.is_halted:
+            self._looks += 1
+            self._loop.call_soon(self._turn)
+            return
         self._is_scheduled = False
+        self._looks = 0
         if self.is_halted:
             return
         try:

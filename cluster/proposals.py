@@ -25,16 +25,24 @@ UNCOMMITTED_ENTRIES_MAX: Final = 16_384
 class Proposals:
     """The batch that forms for one core, whose log must not grow otherwise while it does."""
 
-    __slots__ = ("_bytes", "_datas", "_raft")
+    __slots__ = ("_bytes", "_count_before", "_count_looked", "_datas", "_raft")
 
     def __init__(self, raft: Raft) -> None:
         self._raft = raft
         self._datas: list[bytes] = []
         self._bytes = 0
+        self._count_looked = 0  # of the batch, at the last look
+        self._count_before = 0  # of the batch before
 
     def __bool__(self) -> bool:
         """Whether anything waits to be appended."""
         return bool(self._datas)
+
+    def look(self) -> bool:
+        """Tell whether the batch has grown since the last look, and is not likely to be the only proposal of its time."""
+        count, before = len(self._datas), self._count_looked
+        self._count_looked = count
+        return count > before and max(count, self._count_before) > 1
 
     def add(self, data: bytes, applied_index: int) -> Ticket:
         """Take an entry into the batch, and return where it will stand.
@@ -59,6 +67,7 @@ class Proposals:
         if not self._datas:
             return
         datas, self._datas, self._bytes = self._datas, [], 0
+        self._count_before, self._count_looked = len(datas), 0
         try:
             self._raft.propose(datas)
         except ProposalDropped as dropped:

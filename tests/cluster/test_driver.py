@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from conclave.cluster.driver import Driver
+from conclave.cluster.driver import LOOKS_MAX, Driver
 from conclave.cluster.errors import NoQuorum
 from conclave.cluster.frames import Frame, Lane, Messages
 from conclave.cluster.persistence import Append, Done, Job
@@ -263,6 +263,72 @@ def test_who_decides_alone_stands_once_and_waits_for_its_disk(monkeypatch: pytes
         await until(lambda: leader.node.standing is Standing.LEADER)
 
         assert driver.term == term + 1
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def batches_of(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> list[list[bytes]]:
+    """Return a list that from now on gets each batch that the core is given."""
+    batches: list[list[bytes]] = []
+    propose = driver._raft.propose
+
+    def note(datas: list[bytes]) -> tuple[int, int]:
+        batches.append(list(datas))
+        return propose(datas)
+
+    monkeypatch.setattr(driver._raft, "propose", note)
+    return batches
+
+
+def test_proposals_that_come_while_a_turn_looks_for_them_join_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        driver = driver_of(cluster.leader)
+        batches = batches_of(driver, monkeypatch)
+
+        driver.propose(b"1")
+        driver.propose(b"2")
+        await asyncio.sleep(0)
+        driver.propose(b"3")
+        await until(lambda: b"3" in cluster.leader.machine.datas)
+
+        assert batches == [[b"1", b"2", b"3"]]
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_a_turn_does_not_look_for_proposals_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        driver = driver_of(cluster.leader)
+        batches = batches_of(driver, monkeypatch)
+
+        driver.propose(b"first")
+        for number in range(10 * LOOKS_MAX):
+            driver.propose(b"%d" % number)
+            await asyncio.sleep(0)
+
+        assert batches
+        assert len(batches[0]) <= 2 + LOOKS_MAX
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_a_proposal_that_comes_alone_waits_for_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        driver = driver_of(cluster.leader)
+        await until(lambda: not driver._is_scheduled)
+        batches = batches_of(driver, monkeypatch)
+
+        for data in (b"1", b"2"):
+            driver.propose(data)
+            await asyncio.sleep(0)
+            assert batches[-1] == [data]
+
         await cluster.stop()
 
     asyncio.run(play())

@@ -156,6 +156,7 @@ class _Listener:
         deadline = asyncio.get_running_loop().time() + DRAIN_SECONDS_MAX
         while self._shared.connections and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110  (uvicorn has no event)
             await asyncio.sleep(_POLL_SECONDS)
+        self._shared.outgoing.flush()
         for connection in list(self._shared.connections):
             protocol_of(connection).transport.abort()
         for task in list(self._shared.tasks):

@@ -1,15 +1,18 @@
-"""Answers that leave together: at the end of the turn of the event loop in which they were made.
+"""Answers that leave together: when everything is looked at that had arrived when the first of them was made.
 
 A client that sleeps has to be woken by the first answer that it gets, which takes longer than the answer itself. So the
-answers of one turn go out one right after the other, and not each between two requests: a client with many connections is
-woken once. Nobody waits for long: a turn ends when what had arrived before it is dealt with. Where turns have one answer
-each, it leaves at once.
+answers of one turn of the event loop go out one right after the other, and not each between two requests: a client with
+many connections is woken once. What a request found when it was committed may so wait for one look at the sockets more.
+Where turns have one answer each, it leaves at once.
 
 What one connection is sent stays in its order. Whoever writes to a transport by other ways, or closes it, flushes first.
 """
 
 import asyncio
+import logging
 from typing import Final
+
+log = logging.getLogger(__name__)
 
 BYTES_MAX: Final = 64 * 1024
 """Answers that are larger together leave at once, so that a connection that cannot take more is noticed."""
@@ -43,8 +46,13 @@ class Outgoing:
         """Write what waits, except to connections that have been closed since."""
         answers, self._answers, self._bytes = self._answers, [], 0
         for transport, data in answers:
-            if not transport.is_closing():
+            if transport.is_closing():
+                continue
+            try:
                 transport.write(data)
+            except Exception:  # what goes wrong with one connection is nothing to the others, nor to who flushes
+                log.exception("an answer could not be written")
+                transport.abort()
 
     def _turn_over(self) -> None:
         self._count_before, self._count = self._count, 0

@@ -213,7 +213,7 @@ class FastLaneProtocol(HttpToolsProtocol):
         self._is_advancing = False
         if self._lane is Lane.IDLE:
             self.flow.resume_reading()
-            if self._is_half_closed:
+            if self._is_half_closed and not (self._received and self.flow.write_paused):
                 self._close()
 
     def _take_message(self) -> bool:

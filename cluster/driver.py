@@ -6,7 +6,8 @@ Rules enforced here, beside the driver's duties in the docstring of `cluster.raf
 
 * All proposals of a turn are appended and sent as one batch (group commit), before anything else is stepped: so their
   indexes are known when they are made. Where several come at a time, a turn begins only when a look at the sockets has
-  brought no more of them, but after a few looks at the latest: what is on its way already joins the batch.
+  brought no more of them: what is on its way already joins the batch. Everything else in the turn waits for that, too; so
+  it does not look once 5 ms have passed, as they have where many other requests are looked at.
 * A proposal is taken only while the standing is LEADER: this node leads, has applied everything of earlier terms, and is
   not handing over. The standing comes back within a term only when everything proposed before has been applied.
 * A read of own state needs the lease, and everything committed to be applied: a follower may have shown it already.
@@ -64,8 +65,9 @@ from conclave.storage.log import LogStore
 
 log = logging.getLogger(__name__)
 
-LOOKS_MAX: Final = 4
-"""How often the event loop looks for further proposals before a turn; there are few as long as answers wait for it."""
+LOOKS_MAX: Final = 2
+LOOK_SECONDS_MAX: Final = 0.005
+"""How often a turn waits for the event loop to look for further proposals, and for how long it goes on with that."""
 READ_SECONDS_MAX: Final = 2.0
 """How long a read waits for a leader's word before its client hears that there is none."""
 
@@ -148,6 +150,7 @@ class Driver:
         self._loop = asyncio.get_running_loop()
         self._is_scheduled = False
         self._looks = 0
+        self._scheduled_seconds = 0.0  # when
         self._has_disk_stalled = False
         self._leading_term = 0
         self._standing_term = 0
@@ -386,12 +389,13 @@ class Driver:
         """Have a turn, after everything that is already waiting on the event loop."""
         if not self._is_scheduled and not self.is_halted:
             self._is_scheduled = True
+            self._scheduled_seconds = self._clock()
             self._loop.call_soon(self._turn)
 
     # -- one turn --
 
     def _turn(self) -> None:
-        if self._looks < LOOKS_MAX and self._proposals.look() and not self.is_halted:
+        if self._may_look() and self._proposals.look():
             self._looks += 1
             self._loop.call_soon(self._turn)
             return
@@ -415,6 +419,11 @@ class Driver:
             if self._proposals or self._inbox or self._raft.has_ready():
                 self.schedule()
         self.watch.look()
+
+    def _may_look(self) -> bool:
+        """Tell whether the turn may be put off."""
+        is_late = self._clock() - self._scheduled_seconds > LOOK_SECONDS_MAX
+        return self._looks < LOOKS_MAX and not is_late and not self.is_halted
 
     def _step_received(self) -> None:
         received, self._inbox = self._inbox, []

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from conclave.api.outgoing import BYTES_MAX, Outgoing
+from conclave.core.contract import Response
 
 READ = b"GET /v1/secret/data/%b HTTP/1.1\r\nHost: a\r\n\r\n"
 SLOW = b"GET /v1/secret/data/%b HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, x\r\n\r\n"
@@ -25,6 +26,21 @@ class Wire(asyncio.Transport):
 
     def is_closing(self) -> bool:
         return self.is_closed
+
+
+class Broken(asyncio.Transport):
+    """A connection that nothing can be written to."""
+
+    is_aborted = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        raise RuntimeError(f"{len(data)} bytes too many")
+
+    def is_closing(self) -> bool:
+        return self.is_aborted
+
+    def abort(self) -> None:
+        self.is_aborted = True
 
 
 def in_turns(*turns: Callable[[Outgoing, asyncio.AbstractEventLoop], None]) -> None:
@@ -113,6 +129,19 @@ def test_a_connection_that_was_closed_meanwhile_is_sent_nothing_and_the_others_t
     assert written == [("b", b"1"), ("b", b"3")]
 
 
+def test_a_connection_that_fails_costs_the_others_nothing() -> None:
+    written: list[tuple[str, bytes]] = []
+    a, b, broken = Wire("a", written), Wire("b", written), Broken()
+
+    def answer_all(outgoing: Outgoing, loop: asyncio.AbstractEventLoop) -> None:
+        for wire in (a, broken, b):
+            outgoing.write(wire, b"1", loop)
+
+    in_turns(answer_all)
+    assert written == [("a", b"1"), ("b", b"1")]
+    assert broken.is_aborted
+
+
 def test_answers_of_both_lanes_on_one_connection_keep_their_order(serve: Callable[..., Any]) -> None:
     async def scenario(served: Any) -> list[bytes]:
         async with served.connect() as client:
@@ -142,6 +171,25 @@ def test_what_was_answered_is_sent_before_a_half_closed_connection_closes(serve:
             served.vault.holds = False
             served.vault.waiting.pop()(served.vault.answer(served.vault.requests[0]))
             assert (await client.rest()).count(b"HTTP/1.1 200") == 2
+
+    serve(scenario)
+
+
+def test_a_client_that_closes_its_half_and_reads_late_gets_every_answer(serve: Callable[..., Any]) -> None:
+    async def scenario(served: Any) -> None:
+        large = Response({"value": "x" * 400_000})
+        served.vault.answer = lambda _: large
+        async with served.connect() as client:
+            served.vault.holds = True
+            client.send(b"".join(READ % b"%d" % n for n in range(40)))
+            await served.until(lambda: served.vault.waiting)
+            client.writer.write_eof()
+            connection = next(iter(served.listeners._listeners[0]._shared.connections))
+            await served.until(lambda: connection._is_half_closed)
+            served.vault.holds = False
+            served.vault.waiting.pop()(large)
+            assert connection.flow.write_paused, "it has more to answer than the client takes"
+            assert (await client.rest()).count(b"HTTP/1.1 200") == 40
 
     serve(scenario)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from conclave.cluster.driver import LOOKS_MAX, Driver
+from conclave.cluster.driver import LOOK_SECONDS_MAX, LOOKS_MAX, Driver
 from conclave.cluster.errors import NoQuorum
 from conclave.cluster.frames import Frame, Lane, Messages
 from conclave.cluster.persistence import Append, Done, Job
@@ -312,6 +312,24 @@ def test_a_turn_does_not_look_for_proposals_for_ever(monkeypatch: pytest.MonkeyP
 
         assert batches
         assert len(batches[0]) <= 2 + LOOKS_MAX
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_a_turn_that_is_late_looks_for_no_further_proposals(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        driver = driver_of(cluster.leader)
+        await until(lambda: not driver._is_scheduled)
+        batches = batches_of(driver, monkeypatch)
+
+        driver.propose(b"1")
+        driver.propose(b"2")
+        driver._scheduled_seconds -= 2 * LOOK_SECONDS_MAX
+        await asyncio.sleep(0)
+
+        assert batches == [[b"1", b"2"]]
         await cluster.stop()
 
     asyncio.run(play())

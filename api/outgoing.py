@@ -34,12 +34,10 @@ class Outgoing:
         self._count += 1
         if self._count == 1:
             loop.call_soon(self._turn_over)
-            if self._count_before <= 1:
-                transport.write(data)
-                return
         self._answers.append((transport, data))
         self._bytes += len(data)
-        if self._bytes > BYTES_MAX:
+        is_probably_alone = self._count == 1 and self._count_before <= 1
+        if is_probably_alone or self._bytes > BYTES_MAX:
             self.flush()
 
     def flush(self) -> None:

@@ -45,7 +45,7 @@ SECONDS_OF_A_REPETITION: Final = 0.15
 LOCATION: Final = bytes(32)
 ROOT: Final = bytes(16)
 CLIENTS: Final = 16
-"""Connections that write at once."""
+"""Connections that ask at once."""
 ENTRIES_OF_A_CORE: Final = 10_000
 """A core's log is compacted when it has grown by so much."""
 
@@ -206,11 +206,14 @@ def raft() -> Iterator[Figure]:
 
 def http() -> Iterator[Figure]:
     """A request's bytes in, an answer's bytes out, with nothing but an echo behind."""
-    read = _request_bytes("GET", "secret/data/bench")
-    write = _request_bytes("PUT", "secret/data/bench", b'{"data":{"password":"%b"}}' % (b"x" * 100))
+    body = b'{"data":{"password":"%b"}}' % (b"x" * 100)
+    requests = {
+        "parse a read, answer 100 B": _request_bytes("GET", "secret/data/bench"),
+        "parse a write of 100 B, answer": _request_bytes("PUT", "secret/data/bench", body),
+    }
     loop = asyncio.new_event_loop()
     with _connections(loop, Echo()) as clients:
-        for name, request in {"parse a read, answer 100 B": read, "parse a write of 100 B, answer": write}.items():
+        for name, request in requests.items():
             ask = partial(_ask_at_once, loop, clients, request)
             yield _measure("http", name, ask, operations=CLIENTS)
     loop.close()

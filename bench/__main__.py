@@ -12,6 +12,7 @@ python -m bench --growth secrets=1000,100000 connections=1,1024 nodes=1,3,5 valu
 
 import argparse
 import contextlib
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -52,6 +53,7 @@ LEASES = (1_000, 100_000)
 def main() -> int:
     """Measure what the command line asks for."""
     arguments = _arguments()
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # and end the nodes on the way
     try:
         if not arguments.noisy:
             noise.demand_quiet()

@@ -20,7 +20,7 @@ from conclave.cluster.frames import Frame, Lane, Messages
 from conclave.cluster.raft import Message, MessageKind, ProgressState, Raft, Role
 
 MESSAGES_IN_FRAME_MAX: Final = 1024
-COMMIT_NOTICE_SECONDS: Final = 0.002
+COMMIT_NOTICE_SECONDS: Final = 0.01
 """How long word of a new commit index may wait for entries to go with. A read on the follower does not wait for it."""
 
 Send = Callable[[int, Lane, Frame], bool]
@@ -41,6 +41,8 @@ class Outbox:
         self._may_change = may_change
         self._loop = asyncio.get_running_loop()
         self._notices: dict[int, Message] = {}
+        self._held_since_seconds = 0.0  # the first of them; of the loop's clock
+        self._is_timer_set = False
         self._is_closed = False
 
     def send_all(self, messages: Sequence[Message]) -> None:
@@ -83,8 +85,25 @@ class Outbox:
 
     def _hold_notice(self, message: Message) -> None:
         if not self._notices:
-            self._loop.call_later(COMMIT_NOTICE_SECONDS, self._send_notices)
+            self._held_since_seconds = self._loop.time()
+            self._set_timer(COMMIT_NOTICE_SECONDS)
         self._notices[message.to] = message
+
+    def _set_timer(self, seconds: float) -> None:
+        # One that is set goes on: most notices leave before it, and a timer for each would wake the loop for nothing.
+        if not self._is_timer_set:
+            self._is_timer_set = True
+            self._loop.call_later(seconds, self._time_is_up)
+
+    def _time_is_up(self) -> None:
+        self._is_timer_set = False
+        if not self._notices:
+            return
+        left = self._held_since_seconds + COMMIT_NOTICE_SECONDS - self._loop.time()
+        if left > 0:
+            self._set_timer(left)
+        else:
+            self._send_notices()
 
     def _send_notices(self) -> None:
         if not self._is_closed:

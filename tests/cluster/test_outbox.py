@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from conclave.cluster.frames import Frame, Lane, Messages
-from conclave.cluster.outbox import MESSAGES_IN_FRAME_MAX, Outbox
+from conclave.cluster.outbox import COMMIT_NOTICE_SECONDS, MESSAGES_IN_FRAME_MAX, Outbox
 from conclave.cluster.raft import Entry, Message, MessageKind, ProgressState, Raft
 from tests.cluster.cluster_of_nodes import until
 from tests.cluster.raft.harness import Cluster
@@ -49,6 +49,24 @@ class Desk:
         return self.is_heard
 
 
+class Clock:
+    """Time that passes when a timer is fired."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> None:
+        self.timers.append((self.now + seconds, call))
+
+    def fire(self) -> None:
+        self.now, call = self.timers.pop(0)
+        call()
+
+
 def play(history: Callable[[Raft], object]) -> None:
     """Play a history on an event loop, since notices wait there."""
 
@@ -91,6 +109,27 @@ def test_word_of_a_commit_waits_but_not_for_long() -> None:
 
         assert desk.sent == []
         await until(lambda: desk.messages == [notice(raft)])
+
+    play(history)
+
+
+def test_one_timer_serves_all_words_of_commits_and_each_waits_its_own_moment() -> None:
+    def history(raft: Raft) -> None:
+        desk, clock = Desk(raft), Clock()
+        desk.outbox._loop = clock  # type: ignore[assignment]  # as much of a loop as it needs
+
+        desk.outbox.send_all([notice(raft)])
+        clock.now += COMMIT_NOTICE_SECONDS / 2
+        desk.outbox.send_all([append(raft)])  # the first went with these
+        desk.outbox.send_all([notice(raft)])
+        assert len(clock.timers) == 1
+
+        clock.fire()
+        assert desk.messages == [append(raft)]  # its time is not up
+
+        clock.fire()
+        assert desk.messages == [append(raft), notice(raft)]
+        assert (clock.timers, clock.now) == ([], 1.5 * COMMIT_NOTICE_SECONDS)
 
     play(history)
 

@@ -1,11 +1,12 @@
 """Long runs against real nodes: `python -m tests.processes --minutes 10`, `--kills 50`, `--failover 10`, `--steady 30`.
 
 The exit code is 1 if anything was wrong, or took longer than it may. The nodes' data and logs are kept then, and removed
-otherwise.
+otherwise. A run that is told to end (SIGTERM, SIGINT) ends its nodes first.
 """
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -21,6 +22,7 @@ from tests.processes.faults import libfaketime
 def main() -> int:
     """Make the runs that are asked for, and print their report."""
     options = _options()
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     plan = next(name for name in ("kills", "failover", "steady", "chaos") if getattr(options, name))
     if options.has_clocks:
         try:

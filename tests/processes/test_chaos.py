@@ -4,10 +4,18 @@ Short runs of what `python -m tests.processes` makes long ones of (docs/reliabil
 tests want the same cores.
 """
 
+import contextlib
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
-from tests.processes.chaos import Run, running
+from tests.processes.chaos import NAMES, Run, running
 from tests.processes.chaos_plans import failover, kills
+from tests.processes.nodes import WAIT_SECONDS_MAX, wait_until
+
+ROOT = Path(__file__).parents[2]
 
 HARM_SECONDS = 0.6
 
@@ -59,3 +67,33 @@ def test_a_node_whose_disk_was_full_comes_back_by_itself(tmp_path: Path) -> None
         verdict = run.finish()
 
     assert verdict.complaints == []
+
+
+def test_a_run_that_is_told_to_end_ends_its_nodes(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.processes", "--kills", "1000"],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as run:
+        nodes: list[int] = []
+        try:
+            nodes = wait_until(lambda: _all_nodes(run.pid), "all nodes run")
+
+            run.terminate()
+
+            assert run.wait(WAIT_SECONDS_MAX) == 128 + signal.SIGTERM
+            assert [node for node in nodes if Path(f"/proc/{node}").exists()] == []
+        finally:
+            run.kill()
+            for node in nodes:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(node, signal.SIGKILL)
+
+
+def _all_nodes(run: int) -> list[int]:
+    """Return the processes of a run's nodes; none as long as not all of them are there."""
+    children = Path(f"/proc/{run}/task/{run}/children").read_text().split()
+    nodes = [int(child) for child in children if b"server" in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")]
+    return nodes if len(nodes) == len(NAMES) else []

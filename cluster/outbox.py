@@ -22,6 +22,8 @@ from conclave.cluster.raft import Message, MessageKind, ProgressState, Raft, Rol
 MESSAGES_IN_FRAME_MAX: Final = 1024
 COMMIT_NOTICE_SECONDS: Final = 0.01
 """How long word of a new commit index may wait for entries to go with. A read on the follower does not wait for it."""
+EARLY_SECONDS: Final = 0.001
+"""By how much less it may wait: a timer may fire a little early, by the resolution of the loop's clock or by rounding."""
 
 Send = Callable[[int, Lane, Frame], bool]
 
@@ -41,7 +43,7 @@ class Outbox:
         self._may_change = may_change
         self._loop = asyncio.get_running_loop()
         self._notices: dict[int, Message] = {}
-        self._held_since_seconds = 0.0  # the first of them; of the loop's clock
+        self._held_since_seconds = 0.0  # since when some notice has been waiting, by the loop's clock
         self._is_timer_set = False
         self._is_closed = False
 
@@ -100,7 +102,7 @@ class Outbox:
         if not self._notices:
             return
         left = self._held_since_seconds + COMMIT_NOTICE_SECONDS - self._loop.time()
-        if left > 0:
+        if left > EARLY_SECONDS:
             self._set_timer(left)
         else:
             self._send_notices()

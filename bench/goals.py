@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from bench.growth import FEWEST_BESIDE
 from bench.stress_report import Check, held_to
 
 RATE: Final = "rate"
@@ -92,7 +93,7 @@ def hold(idle: Sequence[Mapping[str, Any]], secrets: Mapping[int, Mapping[str, f
         if each["program"] == "conclave":
             megabytes = each["resident_bytes"] / 1e6
             yield held_to("a node that is asked nothing", "memory", megabytes, IDLE_MEGABYTES_MAX, "MB")
-    if FEW_SECRETS in secrets and MANY_SECRETS in secrets:
-        few, many = (secrets[size]["read p50, ms"] for size in (FEW_SECRETS, MANY_SECRETS))
+    grown = secrets.get(MANY_SECRETS, {})
+    if min(secrets, default=0) == FEW_SECRETS and FEWEST_BESIDE in grown:
         what, beside = f"kv-v2 read, {MANY_SECRETS:,} secrets", f"p50 beside {FEW_SECRETS:,}"
-        yield held_to(what, beside, many / few, GROWN_READ_MAX, "times")
+        yield held_to(what, beside, grown["read p50, ms"] / grown[FEWEST_BESIDE], GROWN_READ_MAX, "times")

@@ -19,8 +19,10 @@ from bench.nodes import CONCLAVE, Cluster
 from bench.preparing import VALUE, WRITE_BODY, enable, fill
 
 CONNECTIONS: Final = 16
-ROUNDS: Final = 3
+ROUNDS: Final = 5
 PLACE: Final = "grown"
+BESIDE_PORTS_LATER: Final = 50
+FEWEST_BESIDE: Final = "of the fewest meanwhile, ms"
 
 
 class Point(Struct, frozen=True):
@@ -39,9 +41,9 @@ class Plan(Struct, frozen=True):
     seconds: int
     say: Callable[[str], None]
 
-    def cluster(self, name: str, size: int = 3) -> Cluster:
+    def cluster(self, name: str, size: int = 3, *, ports_later: int = 0) -> Cluster:
         """Return a cluster that is not started, in a folder of its own."""
-        return Cluster(CONCLAVE, self.folder / name, base_port=self.base_port, size=size)
+        return Cluster(CONCLAVE, self.folder / name, base_port=self.base_port + ports_later, size=size)
 
     def done(self, dimension: str, size: int, figures: dict[str, float]) -> Point:
         """Return a point, and tell of it."""
@@ -50,15 +52,21 @@ class Plan(Struct, frozen=True):
 
 
 def _secrets(plan: Plan, sizes: Sequence[int]) -> list[Point]:
-    """More and more secrets in one directory; also what they take, and what a snapshot of them does."""
+    """More and more secrets in one directory; also what they take, and what a snapshot of them does.
+
+    A second cluster keeps the fewest, and is asked in turns: the machine may have another pace when all are there.
+    """
     points = []
-    with plan.cluster("secrets") as cluster:
-        enable(cluster)
+    with plan.cluster("secrets") as cluster, plan.cluster("fewest", ports_later=BESIDE_PORTS_LATER) as beside:
+        for each in (cluster, beside):
+            enable(each)
+        fewest = sizes[0]
+        fill(beside, PLACE, fewest)
         held = 0
         for size in sizes:
             fill(cluster, PLACE, size, held=held)
             held = size
-            figures = _reads_and_writes(cluster, plan.seconds, held)
+            figures = _reads_and_writes(cluster, plan.seconds, held, beside, fewest)
             leader = cluster.leader
             figures["memory, MB"] = leader.usage().resident_bytes / 1e6
             disk = sum(file.stat().st_blocks * 512 for file in leader.data.rglob("*") if file.is_file())
@@ -71,17 +79,23 @@ def _secrets(plan: Plan, sizes: Sequence[int]) -> list[Point]:
     return points
 
 
-def _reads_and_writes(cluster: Cluster, seconds: int, held: int) -> dict[str, float]:
-    """Read secrets anywhere among them, sixteen at a time, and write them, one at a time; medians of rounds."""
+def _reads_and_writes(cluster: Cluster, seconds: int, held: int, beside: Cluster, fewest: int) -> dict[str, float]:
+    """Read secrets anywhere among them, sixteen at a time, and write them, one at a time; medians of rounds.
+
+    In each round the fewest are read, too, of the cluster that keeps them.
+    """
     leader, token = cluster.leader, cluster.root_token
     path = f"secret/data/{PLACE}/{{n}}"
     known, written = Target("GET", path, count=held), Target("POST", path, WRITE_BODY, count=held)
-    reads, writes = [], []
+    few = Target("GET", path, count=fewest)
+    reads, writes, reads_beside = [], [], []
     for _ in range(ROUNDS):
+        reads_beside.append(load.run(beside.leader.address, [few], Way(CONNECTIONS, seconds), token=beside.root_token))
         reads.append(load.run(leader.address, [known], Way(CONNECTIONS, seconds), token=token))
         writes.append(load.run(leader.address, [written], Way(1, seconds), token=token))
     return {
         "read p50, ms": statistics.median(each.p50_ms for each in reads),
+        FEWEST_BESIDE: statistics.median(each.p50_ms for each in reads_beside),
         "reads/s": statistics.median(each.rate for each in reads),
         "write p50, ms": statistics.median(each.p50_ms for each in writes),
     }

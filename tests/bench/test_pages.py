@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from bench.growth import FEWEST_BESIDE
 from bench.pages import PAGE, page, written
 
 MACHINE = {
@@ -54,8 +55,8 @@ def test_ratios_are_those_of_the_results() -> None:
 
 def test_what_was_wanted_of_one_program_alone_is_held_to_its_ceiling() -> None:
     points = [
-        {"dimension": "secrets", "size": size, "figures": {"read p50, ms": milliseconds}}
-        for size, milliseconds in ((1000, 1.0), (1_000_000, 1.5))
+        {"dimension": "secrets", "size": size, "figures": {"read p50, ms": milliseconds, FEWEST_BESIDE: beside}}
+        for size, milliseconds, beside in ((1000, 1.0, 1.0), (1_000_000, 3.0, 2.0))  # the machine has become slower
     ]
     idle = [{"program": "conclave", "resident_bytes": 59e6, "cpu_percent": 2.5}]
     results = {"machine": MACHINE, "operations": OPERATIONS, "layers": [], "idle": idle}

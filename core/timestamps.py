@@ -2,18 +2,25 @@
 
 import time
 from functools import lru_cache
+from typing import Final
 
 from conclave.core.durations import NANOSECONDS
+
+
+SECONDS_OF_A_DAY: Final = 86_400
 
 
 @lru_cache(maxsize=4096)
 def rfc3339(time_ns: int) -> str:
     """Return nanoseconds since 1970 as "2026-11-24T00:06:01.34493101Z"."""
     seconds, nanoseconds = divmod(time_ns, NANOSECONDS)
+    days, seconds = divmod(seconds, SECONDS_OF_A_DAY)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
     fraction = f".{nanoseconds:09d}".rstrip("0") if nanoseconds else ""
-    return f"{_to_the_second(seconds)}{fraction}Z"
+    return f"{_date(days)}T{hours:02d}:{minutes:02d}:{seconds:02d}{fraction}Z"
 
 
-@lru_cache(maxsize=64)  # what is written is of this second, and what is read is remembered as a whole
-def _to_the_second(seconds: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+@lru_cache(maxsize=4096)  # eleven years: among many secrets, one that is read was written on any day, in any second
+def _date(days: int) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(days * SECONDS_OF_A_DAY))

@@ -6,7 +6,6 @@ from typing import Final
 
 from conclave.core.durations import NANOSECONDS
 
-
 SECONDS_OF_A_DAY: Final = 86_400
 
 

@@ -29,7 +29,7 @@ from bench.flame import BESIDE_SECONDS, record
 from bench.floors import floors
 from bench.growth import DIMENSIONS, Plan, Point, grow
 from bench.layers import LAYERS
-from bench.nodes import CONCLAVE, OPENBAO, Cluster, Program
+from bench.nodes import BESIDE_PORTS_LATER, CONCLAVE, OPENBAO, Cluster, Program
 from bench.operations import (
     OPERATIONS,
     Idle,
@@ -44,7 +44,6 @@ from bench.preparing import Setting, prepare
 from bench.stress import ITEMS, stress
 
 BASE_PORT = 23000
-PEER_PORTS_LATER = 50
 MOVED_PORTS_LATER = 100
 IDLE_SECONDS = 5
 LEASES = (1_000, 100_000)
@@ -235,7 +234,7 @@ def _clusters(
 ) -> Iterator[list[Cluster]]:
     """Yield a running cluster of each program."""
     with tempfile.TemporaryDirectory(prefix="conclave-bench-") as folder, contextlib.ExitStack() as running:
-        ports = (base_port, base_port + PEER_PORTS_LATER)
+        ports = (base_port, base_port + BESIDE_PORTS_LATER)
         yield [
             running.enter_context(
                 Cluster(program, Path(folder) / program.name, base_port=port, size=size, has_tls=setting is Setting.TLS)

@@ -15,13 +15,12 @@ from msgspec import Struct
 from bench import load
 from bench.events import unseal_with_leases
 from bench.load import Target, Way
-from bench.nodes import CONCLAVE, Cluster
+from bench.nodes import BESIDE_PORTS_LATER, CONCLAVE, Cluster
 from bench.preparing import VALUE, WRITE_BODY, enable, fill
 
 CONNECTIONS: Final = 16
 ROUNDS: Final = 5
 PLACE: Final = "grown"
-BESIDE_PORTS_LATER: Final = 50
 FEWEST_BESIDE: Final = "of the fewest meanwhile, ms"
 
 

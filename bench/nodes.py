@@ -33,6 +33,8 @@ START_SECONDS_MAX: Final = 60.0
 POLL_SECONDS: Final = 0.02
 REQUEST_SECONDS_MAX: Final = 30.0
 PORTS_OF_A_NODE: Final = 2
+BESIDE_PORTS_LATER: Final = 50
+"""Where the ports of a second cluster begin that runs beside another."""
 _CONFIG: Final = """\
 api_addr     = "{scheme}://127.0.0.1:{api}"
 cluster_addr = "https://127.0.0.1:{cluster}"

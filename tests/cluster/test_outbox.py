@@ -3,10 +3,13 @@
 import asyncio
 from collections.abc import Callable
 
+import pytest
+
 from conclave.cluster.frames import Frame, Lane, Messages
 from conclave.cluster.outbox import COMMIT_NOTICE_SECONDS, EARLY_SECONDS, MESSAGES_IN_FRAME_MAX, Outbox
 from conclave.cluster.raft import Entry, Message, MessageKind, ProgressState, Raft
 from tests.cluster.cluster_of_nodes import until
+from tests.cluster.fake_loop import FakeLoop
 from tests.cluster.raft.harness import Cluster
 
 ANSWER = Message(MessageKind.READ_INDEX_RESPONSE, 2, 1, sequence=1)
@@ -49,24 +52,12 @@ class Desk:
         return self.is_heard
 
 
-class Clock:
-    """Time that passes when a timer is fired, which may be a little before it is due."""
-
-    def __init__(self, early_seconds: float = 0.0) -> None:
-        self.now = 0.0
-        self.early_seconds = early_seconds
-        self.timers: list[tuple[float, Callable[[], None]]] = []
-
-    def time(self) -> float:
-        return self.now
-
-    def call_later(self, seconds: float, call: Callable[[], None]) -> None:
-        self.timers.append((self.now + seconds, call))
-
-    def fire(self) -> None:
-        due, call = self.timers.pop(0)
-        self.now = due - self.early_seconds
-        call()
+@pytest.fixture
+def loop(monkeypatch: pytest.MonkeyPatch) -> FakeLoop:
+    """Give an outbox that is made in the test timers that fire when the test says so."""
+    fake = FakeLoop()
+    monkeypatch.setattr(asyncio, "get_running_loop", lambda: fake)
+    return fake
 
 
 def play(history: Callable[[Raft], object]) -> None:
@@ -115,38 +106,36 @@ def test_word_of_a_commit_waits_but_not_for_long() -> None:
     play(history)
 
 
-def test_one_timer_serves_all_words_of_commits_and_none_leaves_with_the_time_of_one_before() -> None:
-    def history(raft: Raft) -> None:
-        desk, clock = Desk(raft), Clock()
-        desk.outbox._loop = clock  # type: ignore[assignment]  # as much of a loop as it needs
+def test_one_timer_serves_all_words_of_commits_and_none_leaves_with_the_time_of_one_before(loop: FakeLoop) -> None:
+    raft = leader()
+    desk = Desk(raft)
 
-        desk.outbox.send_all([notice(raft)])
-        clock.now += COMMIT_NOTICE_SECONDS / 2
-        desk.outbox.send_all([append(raft)])  # the first went with these
-        desk.outbox.send_all([notice(raft)])
-        assert len(clock.timers) == 1
+    desk.outbox.send_all([notice(raft)])
+    loop.now = COMMIT_NOTICE_SECONDS / 2
+    desk.outbox.send_all([append(raft)])  # the first went with these
+    desk.outbox.send_all([notice(raft)])
+    assert len(loop.armed) == 1
 
-        clock.fire()
-        assert desk.messages == [append(raft)]  # its time is not up
+    loop.now = COMMIT_NOTICE_SECONDS
+    loop.fire()
+    assert desk.messages == [append(raft)]  # its time is not up
+    assert [seconds for seconds, _ in loop.armed] == [pytest.approx(COMMIT_NOTICE_SECONDS / 2)]
 
-        clock.fire()
-        assert desk.messages == [append(raft), notice(raft)]
-        assert (clock.timers, clock.now) == ([], 1.5 * COMMIT_NOTICE_SECONDS)
+    loop.now = 1.5 * COMMIT_NOTICE_SECONDS
+    loop.fire()
+    assert desk.messages == [append(raft), notice(raft)]
+    assert loop.armed == []
 
-    play(history)
 
+def test_a_timer_that_fires_a_little_early_is_not_set_again(loop: FakeLoop) -> None:
+    raft = leader()
+    desk = Desk(raft)
 
-def test_a_timer_that_fires_a_little_early_is_not_set_again() -> None:
-    def history(raft: Raft) -> None:
-        desk, clock = Desk(raft), Clock(early_seconds=EARLY_SECONDS / 2)
-        desk.outbox._loop = clock  # type: ignore[assignment]  # as much of a loop as it needs
+    desk.outbox.send_all([notice(raft)])
+    loop.now = COMMIT_NOTICE_SECONDS - EARLY_SECONDS / 2
+    loop.fire()
 
-        desk.outbox.send_all([notice(raft)])
-        clock.fire()
-
-        assert (desk.messages, clock.timers) == ([notice(raft)], [])
-
-    play(history)
+    assert (desk.messages, loop.armed) == ([notice(raft)], [])
 
 
 def test_word_of_a_commit_goes_with_entries() -> None:

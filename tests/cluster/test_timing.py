@@ -1,27 +1,11 @@
 """Ticks: at most one for each interval, never a burst, and each says how late it is."""
 
 import asyncio
-from collections.abc import Callable
-from unittest import mock
 
 import pytest
 
 from conclave.cluster.timing import Ticker, Timing, boot_seconds
-
-
-class FakeLoop:
-    """An event loop's timers, without the loop."""
-
-    def __init__(self) -> None:
-        self.armed: list[tuple[float, Callable[[], None]]] = []
-
-    def call_later(self, seconds: float, callback: Callable[[], None]) -> mock.Mock:
-        self.armed.append((seconds, callback))
-        return mock.Mock()
-
-    def fire(self) -> None:
-        _, callback = self.armed.pop()
-        callback()
+from tests.cluster.fake_loop import FakeLoop
 
 
 class Setting:

@@ -1,8 +1,9 @@
 """Secrets by path, version 2 of the key/value engine: every write is a version that can be read, deleted and destroyed.
 
-* `meta/<path>` is one record with all that is known of a secret's versions; each version's data is a record of its own,
-  `version/<hash of the path>.<number>`, kept as the JSON text that was sent (canonical, number literals untouched). A read
-  is these two records, put together without decoding the data.
+* `meta/<path>` is one record with all that is known of a secret's versions, and with the newest one's data if that is
+  small: what is read most is one record, put together without decoding the data. Any other version's data is a record of
+  its own, `version/<hash of the path>.<number>`, into which it moves when the next one is written. Data is kept as the JSON
+  text that was sent (canonical, number literals untouched).
 * A version is deleted (its data is kept and can come back) or destroyed (its data is gone). More than `max_versions` push
   out the oldest.
 * A write may name the version that it replaces (`options.cas`); 0 says that there must be none.
@@ -27,6 +28,9 @@ from conclave.core.timestamps import rfc3339
 
 VERSIONS_DEFAULT: Final = 10
 """How many versions are kept of a secret that says nothing else."""
+BESIDE_BYTES_MAX: Final = 1536
+"""How much data of the newest version lies beside what is known of the versions: both still fit half a page of LMDB's, so
+that whoever lists or deletes does not read pages full of data."""
 DETAILED_MAX: Final = 256
 """How many secrets one listing describes in detail; each is a record to be opened."""
 SEGMENT_BYTES_MAX: Final = 2048
@@ -80,6 +84,7 @@ class Secret(Struct, array_like=True, frozen=True):
     custom_metadata: dict[str, str] | None = None
     metadata_version: int = 0
     metadata_cas_required: bool = False
+    newest_data: bytes = b""  # JSON text, never empty; b"": in a record of its own, or destroyed
 
 
 _UNSET: Final = Secret(0, 0)
@@ -189,8 +194,7 @@ class Kv(Engine):
         about = _encode_sorted(_describe_version(secret, number))
         if not version.is_readable(ctx.now_ns):
             return Response(Raw(b'{"data":null,"metadata":' + about + b"}"), is_absent=True)
-        data = ctx.storage.get(_version_name(path, number))
-        assert data is not None, "a readable version has its data"
+        data = _data(ctx, path, secret, number)
         return Response(Raw(b'{"data":' + data + b',"metadata":' + about + b"}"))
 
     @operation("data/{path...}", update=Write)
@@ -217,8 +221,7 @@ class Kv(Engine):
             return Response(is_absent=True, raw=b"", content_type="application/json")  # no body at all, as measured
         if not newest.is_readable(ctx.now_ns):
             return Response(_describe_version(secret, secret.current_version), is_absent=True)
-        before = ctx.storage.get(_version_name(path, secret.current_version))
-        assert before is not None, "a readable version has its data"
+        before = _data(ctx, path, secret, secret.current_version)
         return self._add_version(ctx, path, secret, config, bounded(merge_patch(before, change)))
 
     @staticmethod
@@ -229,13 +232,22 @@ class Kv(Engine):
         versions = secret.versions | {number: version}
         oldest = max(secret.oldest_version, number - kept + 1)
         name = _versions_name(path)
+        is_beside = len(data) <= BESIDE_BYTES_MAX
         # Before the removals: none of them has to look then whether it leaves an empty directory.
-        ctx.storage.put(f"{name}.{number}", data)
+        if secret.newest_data and secret.current_version >= oldest:
+            ctx.storage.put(f"{name}.{secret.current_version}", secret.newest_data)
+        if not is_beside:
+            ctx.storage.put(f"{name}.{number}", data)
         for pushed_out in [each for each in versions if each < oldest]:
             del versions[pushed_out]
             ctx.storage.delete(f"{name}.{pushed_out}")
         secret = msgspec.structs.replace(
-            secret, updated_ns=ctx.now_ns, current_version=number, oldest_version=oldest, versions=versions
+            secret,
+            updated_ns=ctx.now_ns,
+            current_version=number,
+            oldest_version=oldest,
+            versions=versions,
+            newest_data=data if is_beside else b"",
         )
         ctx.storage.put("meta/" + path, secret)
         return Response(_describe_version(secret, number))
@@ -277,10 +289,10 @@ class Kv(Engine):
         if secret is None or number not in secret.versions:
             raise NotFound
         about = _describe_version(secret, number)
-        data = ctx.storage.get(_version_name(path, number)) if secret.versions[number].is_readable(ctx.now_ns) else None
-        if data is None:
+        if not secret.versions[number].is_readable(ctx.now_ns):
             return Response({"metadata": about, "subkeys": None}, is_absent=True)
-        keys = msgspec.json.decode(data)  # an empty secret has no keys; an empty object within one is shown as null
+        keys = msgspec.json.decode(_data(ctx, path, secret, number))
+        # An empty secret has no keys; an empty object within one is shown as null.
         return Response({"metadata": about, "subkeys": {} if keys == {} else _without_values(keys, body.depth)})
 
     # metadata
@@ -419,6 +431,15 @@ def _load(ctx: Context, path: str) -> Secret | None:
     return ctx.storage.get("meta/" + path, Secret)
 
 
+def _data(ctx: Context, path: str, secret: Secret, number: int) -> bytes:
+    """Return the data of a version that can be read, as JSON text."""
+    if number == secret.current_version and secret.newest_data:
+        return secret.newest_data
+    data = ctx.storage.get(_version_name(path, number))
+    assert data is not None, "a readable version has its data"
+    return data
+
+
 def _config(ctx: Context) -> Config:
     return ctx.storage.recall("config", Config) or Config()
 
@@ -501,8 +522,9 @@ def _change_versions(
     secret = _load(ctx, path)
     found = [number for number in numbers if secret is not None and number in secret.versions]
     if secret is not None and found:
-        changed = {number: change(secret.versions[number]) for number in found}
-        ctx.storage.put("meta/" + path, msgspec.structs.replace(secret, versions=secret.versions | changed))
+        versions = secret.versions | {number: change(secret.versions[number]) for number in found}
+        data = b"" if versions[secret.current_version].is_destroyed else secret.newest_data
+        ctx.storage.put("meta/" + path, msgspec.structs.replace(secret, versions=versions, newest_data=data))
     return found
 
 

@@ -1,13 +1,17 @@
 """engines/kv.py through a whole vault: versions, check-and-set, metadata, and the texts that clients match."""
 
+import itertools
 from typing import Any
 
 import msgspec
 import pytest
 
 from conclave.core.contract import Response
+from conclave.core.mounts import MountTable
 from conclave.core.outcomes import Outcome
-from conclave.engines.kv import CUSTOM_KEYS_MAX, DETAILED_MAX
+from conclave.core.records import Records
+from conclave.core.services import AREA_MOUNTS, Services
+from conclave.engines.kv import BESIDE_BYTES_MAX, CUSTOM_KEYS_MAX, DETAILED_MAX, Secret
 from tests.clients import Client, client, is_done, refusal
 from tests.fakes import data_of
 
@@ -271,6 +275,115 @@ def test_a_version_can_be_deleted_by_time(mounts: str | None, secrets: str | Non
 
         vault.fake.clock.advance(1)
         assert absent(vault.read("secret/data/app"))["data"] is None
+
+
+# -- where the data lies --
+
+
+def stored(vault: Client) -> tuple[dict[str, Secret], list[str]]:
+    """Return what is kept of each secret at the top of the mount, and the names of versions in records of their own."""
+    storage = storage_of(vault.fake.services())
+    secrets = {name: storage.get(f"meta/{name}", Secret) for name in storage.list("meta/")}
+    return {name: secret for name, secret in secrets.items() if secret is not None}, storage.list("version/")
+
+
+def storage_of(services: Services) -> Records:
+    mounts = MountTable(services.area(AREA_MOUNTS)).all()
+    return services.mount_storage(next(mount.uuid for mount in mounts if mount.path == "secret/"))
+
+
+def of_size(size_bytes: int, mark: str) -> dict[str, str]:
+    """Return a secret that is kept in so many bytes."""
+    return {"v": mark * (size_bytes - len('{"v":""}'))}
+
+
+SMALL, LARGE = BESIDE_BYTES_MAX, BESIDE_BYTES_MAX + 1
+
+
+@pytest.mark.parametrize("sizes", list(itertools.product([SMALL, LARGE], repeat=3)), ids=str)
+def test_every_version_is_read_wherever_its_data_lies(sizes: tuple[int, ...]) -> None:
+    with client() as vault:
+        secrets = [of_size(size, str(number)) for number, size in enumerate(sizes, 1)]
+        for secret in secrets:
+            put(vault, "app", secret)
+
+        for number, secret in enumerate(secrets, 1):
+            assert vault.data("secret/data/app", query={"version": str(number)})["data"] == secret
+        kept, own = stored(vault)
+        assert bool(kept["app"].newest_data) == (sizes[-1] == SMALL)
+        assert len(own) == 2 + (sizes[-1] == LARGE)
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_the_newest_version_s_data_can_be_destroyed_and_the_next_one_written(size: int) -> None:
+    with client() as vault:
+        put(vault, "app", of_size(size, "1"))
+        vault.write("secret/destroy/app", {"versions": [1]})
+        assert absent(vault.read("secret/data/app"))["data"] is None
+        kept, own = stored(vault)
+        assert (kept["app"].newest_data, own) == (b"", [])
+
+        put(vault, "app", {"x": 2})
+
+        assert vault.data("secret/data/app")["data"] == {"x": 2}
+        assert absent(vault.read("secret/data/app", query={"version": "1"}))["data"] is None
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_a_deleted_version_comes_back_also_behind_a_newer_one(size: int) -> None:
+    with client() as vault:
+        put(vault, "app", of_size(size, "1"))
+        vault.delete("secret/data/app")
+        put(vault, "app", {"x": 2})
+
+        vault.write("secret/undelete/app", {"versions": [1]})
+
+        assert vault.data("secret/data/app", query={"version": "1"})["data"] == of_size(size, "1")
+
+
+@pytest.mark.parametrize("sizes", list(itertools.product([SMALL, LARGE], repeat=2)), ids=str)
+def test_a_secret_of_one_version_leaves_none_behind(sizes: tuple[int, ...]) -> None:
+    with client() as vault:
+        vault.write("secret/metadata/app", {"max_versions": 1})
+        for size in sizes:
+            put(vault, "app", of_size(size, "1"))
+
+        assert vault.data("secret/data/app")["data"] == of_size(sizes[-1], "1")
+        assert len(stored(vault)[1]) == (sizes[-1] == LARGE)
+
+        vault.delete("secret/metadata/app")
+
+        assert stored(vault) == ({}, [])
+
+
+def test_what_holds_for_a_secret_changes_without_its_data() -> None:
+    with client() as vault:
+        put(vault, "app", {"x": 1})
+        vault.write("secret/metadata/app", {"custom_metadata": {"owner": "a"}})
+        vault.patch("secret/metadata/app", {"max_versions": 3})
+
+        assert vault.data("secret/data/app")["data"] == {"x": 1}
+
+
+def test_data_in_a_record_of_its_own_is_found_also_if_it_is_small() -> None:
+    with client() as vault:
+        put(vault, "app", {"x": 1})
+        put(vault, "app", {"x": 2})
+        services = vault.fake.services()
+        storage = storage_of(services)
+        secret = storage.get("meta/app", Secret)
+        assert secret is not None
+        (first,) = storage.list("version/")
+        storage.put("version/" + first.replace(".1", ".2"), secret.newest_data)
+        storage.put("meta/app", msgspec.structs.replace(secret, newest_data=b""))
+        vault.commit(services)
+        assert vault.data("secret/data/app")["data"] == {"x": 2}
+
+        vault.patch("secret/data/app", {"data": {"y": 3}})
+
+        assert vault.data("secret/data/app")["data"] == {"x": 2, "y": 3}
+        assert vault.data("secret/data/app", query={"version": "2"})["data"] == {"x": 2}
+        assert vault.data("secret/data/app", query={"version": "1"})["data"] == {"x": 1}
 
 
 # -- metadata --

@@ -22,6 +22,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from conclave.core.contract import Operation
+from conclave.core.doorkeeper import Doorkeeper
 from conclave.core.policies import ROOT, Policy, Rule, Scalar
 
 CACHED_PATHS_MAX: Final = 1024
@@ -66,13 +67,14 @@ class _Pattern(Struct, frozen=True):
 class Acl:
     """What a token may do. Immutable but for a cache; shared by all tokens with the same policies."""
 
-    __slots__ = ("_cache", "_exact", "_patterns", "is_root")
+    __slots__ = ("_cache", "_decided", "_exact", "_patterns", "is_root")
 
     def __init__(self, exact: dict[str, Permissions], patterns: list[_Pattern], *, is_root: bool) -> None:
         """Use `compile`."""
         self._exact = exact
         self._patterns = patterns
         self._cache: dict[str, Permissions | None] = {}
+        self._decided = Doorkeeper(2 * CACHED_PATHS_MAX)
         self.is_root = is_root
 
     @staticmethod
@@ -167,7 +169,7 @@ class Acl:
         if not isinstance(cached, _Missing):
             return cached
         found = self._decide(path)
-        if len(path) <= CACHED_PATH_CHARACTERS_MAX:
+        if len(path) <= CACHED_PATH_CHARACTERS_MAX and self._decided.has_seen(path):
             if len(self._cache) >= CACHED_PATHS_MAX:
                 self._cache.clear()
             self._cache[path] = found

@@ -14,6 +14,7 @@ from typing import Final, TypeVar, overload
 from msgspec import Struct
 
 from conclave.core.acl import Acl
+from conclave.core.doorkeeper import Doorkeeper
 from conclave.core.identity import NOBODY, Standing
 from conclave.core.mounts import MountTable
 from conclave.core.privileged import compile_acl, policies_of, standing_of
@@ -43,6 +44,7 @@ class Caches:
 
     def __init__(self) -> None:
         self.plans: dict[object, object] = {}
+        self._planned = Doorkeeper(2 * CACHED_PLANS_MAX)
         self._router: Router | None = None
         self._acls: dict[tuple[tuple[str, ...], str], Acl] = {}
         self._personal_acls: dict[tuple[tuple[str, ...], str], Acl] = {}  # of tokens that stand for an entity
@@ -125,6 +127,11 @@ class Caches:
         if self._router is None:
             self._router = _new_router(services)
         return self._router
+
+    def remember_plan(self, key: object, plan: object) -> None:
+        """Remember a plan that was made before, lately: of many paths, most are not asked for again soon."""
+        if self._planned.has_seen(key):
+            bounded_put(self.plans, key, plan, CACHED_PLANS_MAX)
 
     def standing(self, services: Services, entity_id: str) -> Standing:
         """Return what an entity's tokens may count on."""

@@ -24,7 +24,7 @@ from conclave.core import logins, wrapping
 from conclave.core.acl import CACHED_PATH_CHARACTERS_MAX
 from conclave.core.audit_records import Subject
 from conclave.core.bodies import decode_fields
-from conclave.core.caches import CACHED_PLANS_MAX, Caches, bounded_put
+from conclave.core.caches import Caches
 from conclave.core.cidrs import contains
 from conclave.core.context import NodeContext, RequestContext, Runtime
 from conclave.core.contract import Context, Declaration, Engine, Match, MountInfo, Operation, Request, Response
@@ -187,7 +187,7 @@ class Pipeline:
         if plan is None:
             plan = self._plan(request, services)
             if usable and len(request.path) <= CACHED_PATH_CHARACTERS_MAX:
-                bounded_put(self.caches.plans, key, plan, CACHED_PLANS_MAX)
+                self.caches.remember_plan(key, plan)
         assert isinstance(plan, Plan), "the cache holds nothing else"
         if (request.wrap_ttl_seconds or request.is_for_leader) and not plan.is_local:
             return structs.replace(plan, writes=True, only_creates=False)

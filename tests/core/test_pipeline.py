@@ -257,14 +257,17 @@ async def test_a_refused_login_is_no_use_of_a_token_that_came_with_it() -> None:
 async def test_no_cache_keeps_the_longest_paths_that_clients_can_think_of() -> None:
     async with started_vault() as fake:
         token = await token_with(fake, 'path "secret/*" { capabilities = ["read"] }')
-        path = "secret/data/" + "x" * 1000
+        short, long = (f"secret/data/{'x' * length}" for length in (10, 1000))
         fake.pipeline.caches.clear()
 
-        for used in (token, ""):
-            await fake.read(path, token=used)
+        for path in (short, long):
+            for used in (token, "") * 2:
+                await fake.read(path, token=used)
 
-        assert (Operation.READ, path) not in fake.pipeline.caches.plans
-        assert not any(path in acl._cache for acl in fake.pipeline.caches._acls.values())
+        caches = fake.pipeline.caches
+        for path, is_kept in ((short, True), (long, False)):
+            assert ((Operation.READ, path) in caches.plans) == is_kept
+            assert any(path in acl._cache for acl in caches._acls.values()) == is_kept
 
 
 # -- answers --

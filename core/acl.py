@@ -65,7 +65,7 @@ class _Pattern(Struct, frozen=True):
 
 
 class Acl:
-    """What a token may do. Immutable but for a cache; shared by all tokens with the same policies."""
+    """What a token may do. Immutable but for a cache and its doorkeeper; shared by all tokens with the same policies."""
 
     __slots__ = ("_cache", "_decided", "_exact", "_patterns", "is_root")
 

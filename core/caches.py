@@ -85,6 +85,7 @@ class Caches:
     def clear(self) -> None:
         """Forget everything: a snapshot has replaced the state."""
         self.plans.clear()
+        self._planned = Doorkeeper(2 * CACHED_PLANS_MAX)
         self._router = None
         self._acls.clear()
         self._personal_acls.clear()

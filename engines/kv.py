@@ -28,9 +28,10 @@ from conclave.core.timestamps import rfc3339
 
 VERSIONS_DEFAULT: Final = 10
 """How many versions are kept of a secret that says nothing else."""
-BESIDE_BYTES_MAX: Final = 1536
-"""How much data of the newest version lies beside what is known of the versions: both still fit half a page of LMDB's, so
-that whoever lists or deletes does not read pages full of data."""
+BESIDE_BYTES_MAX: Final = 1280
+"""How much data of the newest version lies beside what is known of the versions. With ten versions and a path and custom
+metadata of usual length, that is a record of which LMDB lays two in a page and does not give it pages of its own. More would
+cost whoever lists, and whoever writes: data beside is written once more when it moves."""
 DETAILED_MAX: Final = 256
 """How many secrets one listing describes in detail; each is a record to be opened."""
 SEGMENT_BYTES_MAX: Final = 2048
@@ -84,7 +85,7 @@ class Secret(Struct, array_like=True, frozen=True):
     custom_metadata: dict[str, str] | None = None
     metadata_version: int = 0
     metadata_cas_required: bool = False
-    newest_data: bytes = b""  # JSON text, never empty; b"": in a record of its own, or destroyed
+    newest_data: bytes = b""  # JSON text, never empty; b"": in a record of its own, or destroyed, or never written
 
 
 _UNSET: Final = Secret(0, 0)
@@ -233,7 +234,7 @@ class Kv(Engine):
         oldest = max(secret.oldest_version, number - kept + 1)
         name = _versions_name(path)
         is_beside = len(data) <= BESIDE_BYTES_MAX
-        # Before the removals: none of them has to look then whether it leaves an empty directory.
+        # Before the removals: after a put, none of them has to look whether it leaves an empty directory.
         if secret.newest_data and secret.current_version >= oldest:
             ctx.storage.put(f"{name}.{secret.current_version}", secret.newest_data)
         if not is_beside:

@@ -356,6 +356,34 @@ def test_a_secret_of_one_version_leaves_none_behind(sizes: tuple[int, ...]) -> N
         assert stored(vault) == ({}, [])
 
 
+def test_an_older_version_is_destroyed_beside_the_newest() -> None:
+    with client() as vault:
+        for number in (1, 2):
+            put(vault, "app", {"n": number})
+
+        vault.write("secret/destroy/app", {"versions": [1]})
+
+        assert absent(vault.read("secret/data/app", query={"version": "1"}))["data"] is None
+        assert vault.data("secret/data/app")["data"] == {"n": 2}
+        assert stored(vault)[1] == []
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_fewer_versions_are_kept_from_the_next_write_on(size: int) -> None:
+    with client() as vault:
+        for number in range(1, 5):
+            put(vault, "app", of_size(size, str(number)))
+        vault.write("secret/metadata/app", {"max_versions": 2})
+
+        put(vault, "app", of_size(size, "5"))
+
+        kept, own = stored(vault)
+        assert sorted(kept["app"].versions) == [4, 5]
+        assert len(own) == (1 if size == SMALL else 2)
+        for number in (4, 5):
+            assert vault.data("secret/data/app", query={"version": str(number)})["data"] == of_size(size, str(number))
+
+
 def test_what_holds_for_a_secret_changes_without_its_data() -> None:
     with client() as vault:
         put(vault, "app", {"x": 1})

@@ -25,6 +25,8 @@ from bench.operations import Idle, Measured, Pauses
 from bench.stress_report import Check
 
 RESULTS: Final = Path(__file__).parent / "results"
+WRITTEN: Final = ("bench/results", "docs/performance.md", "docs/plots")
+"""What benchmarks write within the repository."""
 PAGE_BYTES: Final = 4096
 """Fewer bytes a request were written by something else than the request."""
 
@@ -68,7 +70,7 @@ def machine() -> dict[str, Any]:
         "python_build": _python_build(),
         "file_system": _file_system(Path(tempfile.gettempdir())),
         "conclave": conclave.__version__,
-        "commit": _commit(),
+        "commit": commit_of(RESULTS.parent.parent),
         "openbao": _peer_version(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "load_before": round(os.getloadavg()[0], 1),
@@ -89,19 +91,21 @@ def _file_system(folder: Path) -> str:
     return max((place, kind) for place, kind in mounts if folder.is_relative_to(place))[1]
 
 
-def _commit() -> str:
-    """Return the commit that is measured, with a plus if files differ from it; empty outside a repository."""
+def commit_of(folder: Path) -> str:
+    """Return the commit that a folder holds, with a plus if files differ from it; empty outside a repository.
+
+    What benchmarks write may differ: two in a row measure the same program.
+    """
     try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=10", "--dirty=+", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=Path(__file__).parent,
-        )
+        commit = _git(folder, "rev-parse", "--short=10", "HEAD")
+        is_changed = _git(folder, "diff", "--name-only", "HEAD", "--", ".", *(f":!{path}" for path in WRITTEN))
     except (OSError, subprocess.SubprocessError):
         return ""
-    return done.stdout.strip()
+    return f"{commit}+" if is_changed else commit
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, cwd=folder).stdout.strip()
 
 
 def _peer_version() -> str:

@@ -21,6 +21,10 @@ class NoQuorum(ClusterError):
     """No majority confirmed in time; nothing was read or changed."""
 
 
+class CannotListen(ClusterError):
+    """The address for the other nodes cannot be had; try again once it is free. Nothing was changed here."""
+
+
 class JoinRefused(ClusterError):
     """The cluster did not take this node; the text says why, and nothing was changed."""
 

@@ -33,7 +33,15 @@ from conclave.cluster.certificates import (
     sign_request,
 )
 from conclave.cluster.compaction import TRAILING_ENTRIES
-from conclave.cluster.errors import ClusterError, DiskFailed, JoinRefused, NoQuorum, NotLeader, WrongDirectory
+from conclave.cluster.errors import (
+    CannotListen,
+    ClusterError,
+    DiskFailed,
+    JoinRefused,
+    NoQuorum,
+    NotLeader,
+    WrongDirectory,
+)
 from conclave.cluster.frames import Announce, Service
 from conclave.cluster.installing import recovery, written
 from conclave.cluster.members import new_raft_id
@@ -383,7 +391,7 @@ class Node:
             private_key_pem=key,
             seed=encode_record(MembershipRecord(conf_state=ConfState((raft_id,)), members=(member,))),
         )
-        transport = self._connect(identity)
+        transport = self._listening(identity)
         kind, data = encode_conf_change(change_for(ConfChangeKind.ADD_VOTER, member))
         first = Append((FOUNDING_TERM, 0, 1), [(FOUNDING_TERM, 1, int(kind), data)])
         await self._begin(identity, transport, Reset(0, 0, NO_HARD_STATE, encode_identity(detached)), first)
@@ -440,10 +448,24 @@ class Node:
             seed=ticket.membership,
         )
         try:
-            transport = self._connect(identity)
+            transport = self._listening(identity)
         except ssl.SSLError as error:
             raise JoinRefused(f"the certificate that the cluster gave does not fit: {error}") from error
         await self._begin(identity, transport, Reset(0, 0, NO_HARD_STATE, encode_identity(detached)))
+
+    def _listening(self, identity: Identity) -> Transport:
+        """Return a transport for a new member, whose address may have been taken by others since its process began.
+
+        Raises:
+            CannotListen: the address cannot be had.
+            ssl.SSLError: the identity's certificate and key do not fit each other.
+        """
+        try:
+            return self._connect(identity)
+        except ssl.SSLError:
+            raise
+        except OSError as error:
+            raise CannotListen(f"cannot listen for the other nodes: {error.strerror}") from error
 
     async def _begin(self, identity: Identity, transport: Transport, *jobs: Job) -> None:
         """Write what comes first, then the identity: until that is there this node is detached, and may try anew."""

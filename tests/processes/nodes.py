@@ -2,8 +2,10 @@
 
 import contextlib
 import http.client
+import itertools
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -15,6 +17,10 @@ from typing import Any
 
 WAIT_SECONDS_MAX = 30.0
 POLL_SECONDS = 0.01
+PORT_MIN, PORTS_MIN = 25_000, 4_000
+"""Where the ports begin that are told, and how many there are at least; below are those of benchmarks."""
+WORKERS_MAX = 8
+"""How many workers of pytest are told different ones."""
 CONFIG = """\
 storage "raft" {{
   path    = "{folder}/data-{name}"
@@ -37,12 +43,29 @@ def conclave(*arguments: str) -> list[str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody uses at this moment."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
+    """Return ports that nobody uses at this moment, nor is likely to before they are.
+
+    None of those that the system gives to outgoing connections, none that this process was told before, and none that
+    another worker of pytest would be told.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        port = next(_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+    return found
+
+
+def _own_ports() -> Iterator[int]:
+    outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % WORKERS_MAX
+    mine = list(range(PORT_MIN + worker, max(outgoing, PORT_MIN + PORTS_MIN), WORKERS_MAX))
+    begin = random.SystemRandom().randrange(len(mine))  # a run before this one may have left ports behind
+    return itertools.cycle(mine[begin:] + mine[:begin])
+
+
+_PORTS = _own_ports()
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds_max: float = WAIT_SECONDS_MAX) -> Any:

@@ -80,6 +80,21 @@ def test_a_cluster_address_in_use_is_named(node: Node) -> None:
     assert "in use" in said
 
 
+def test_a_cluster_address_that_was_taken_meanwhile_is_told_and_can_be_had_later(node: Node) -> None:
+    node.start()
+    shares = {"secret_shares": 1, "secret_threshold": 1}
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", node.cluster_port))
+        taken.listen()
+
+        assert node.request("PUT", "sys/init", shares) == (
+            503,
+            {"errors": ["cannot listen for the other nodes: Address already in use"]},
+        )
+
+    assert node.request("PUT", "sys/init", shares)[0] == 200
+
+
 def test_a_data_folder_in_use_is_named(node: Node, tmp_path: Path) -> None:
     node.start()
     other = Node(tmp_path, "b")

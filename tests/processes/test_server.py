@@ -1,5 +1,6 @@
 """The server as a process: how it starts, what it says when it cannot, and how it ends."""
 
+import contextlib
 import signal
 import socket
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from conclave.core.store import WHAT_TO_DO_ABOUT_DAMAGE
-from tests.processes.nodes import Node, conclave, environment, free_ports, wait_until
+from tests.processes.nodes import Cluster, Node, conclave, environment, free_ports, wait_until
 
 
 @pytest.fixture
@@ -93,6 +94,28 @@ def test_a_cluster_address_that_was_taken_meanwhile_is_told_and_can_be_had_later
         )
 
     assert node.request("PUT", "sys/init", shares)[0] == 200
+
+
+def test_a_node_that_could_not_listen_when_it_was_to_join_joins_later(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        cluster = Cluster(tmp_path)
+        cluster.nodes = [Node(tmp_path, name) for name in ("a", "b")]
+        first, second = cluster.nodes
+        for each in cluster.nodes:
+            stack.callback(each.end)
+            each.start()
+        made = first.request("PUT", "sys/init", {"secret_shares": 1, "secret_threshold": 1})[1]
+        cluster.key, cluster.token = made["keys_base64"][0], made["root_token"]
+        cluster.unseal(first)
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", second.cluster_port))
+            taken.listen()
+            assert second.request("PUT", "sys/storage/raft/join", {"leader_api_addr": first.address})[0] == 200
+            assert second.request("PUT", "sys/unseal", {"key": cluster.key})[0] == 503
+
+        cluster.unseal(second)
+
+        wait_until(lambda: cluster.voters() == 2, "both nodes vote")
 
 
 def test_a_data_folder_in_use_is_named(node: Node, tmp_path: Path) -> None:

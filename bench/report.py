@@ -98,10 +98,10 @@ def commit_of(folder: Path) -> str:
     """
     try:
         commit = _git(folder, "rev-parse", "--short=10", "HEAD")
-        is_changed = _git(folder, "diff", "--name-only", "HEAD", "--", ".", *(f":!{path}" for path in WRITTEN))
+        changed = _git(folder, "diff", "--name-only", "HEAD", "--", ".", *(f":!{path}" for path in WRITTEN))
     except (OSError, subprocess.SubprocessError):
         return ""
-    return f"{commit}+" if is_changed else commit
+    return f"{commit}+" if changed else commit
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -187,10 +187,7 @@ class Cluster:
         for node in self.nodes:
             node.start(umask)
         first, *others = self.nodes
-        status, made = first.request("PUT", "sys/init", {"secret_shares": 1, "secret_threshold": 1})
-        assert status == 200, made
-        self.key, self.token = made["keys_base64"][0], made["root_token"]
-        self.unseal(first)
+        self.initialize()
         for node in others:
             self.join(node, first)
         wait_until(lambda: self.voters() == len(self.nodes), "all nodes vote")
@@ -198,6 +195,14 @@ class Cluster:
             "POST", "sys/mounts/secret", {"type": "kv", "options": {"version": "2"}}, self.token
         )
         assert status == 204, answer
+
+    def initialize(self) -> None:
+        """Make the first node, which has been started, a cluster of its own, unsealed."""
+        first = self.nodes[0]
+        status, made = first.request("PUT", "sys/init", {"secret_shares": 1, "secret_threshold": 1})
+        assert status == 200, made
+        self.key, self.token = made["keys_base64"][0], made["root_token"]
+        self.unseal(first)
 
     def unseal(self, node: Node) -> None:
         node.request("PUT", "sys/unseal", {"key": self.key})

@@ -104,9 +104,7 @@ def test_a_node_that_could_not_listen_when_it_was_to_join_joins_later(tmp_path: 
         for each in cluster.nodes:
             stack.callback(each.end)
             each.start()
-        made = first.request("PUT", "sys/init", {"secret_shares": 1, "secret_threshold": 1})[1]
-        cluster.key, cluster.token = made["keys_base64"][0], made["root_token"]
-        cluster.unseal(first)
+        cluster.initialize()
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", second.cluster_port))
             taken.listen()

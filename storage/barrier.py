@@ -61,7 +61,7 @@ class Barrier:
         self._descend = lru_cache(DIRECTORIES_CACHED_MAX)(partial(_descend, keyring.name_key))
         self._marker_key = lru_cache(MARKERS_CACHED_MAX)(partial(_location, keyring.name_key))
         self._recalled = lru_cache(LOCATIONS_CACHED_MAX)(partial(_location, keyring.name_key))
-        self._names: dict[bytes, bytes] = {}
+        self._names: dict[bytes, str] = {}
         self._derived: dict[bytes, tuple[bytes, object]] = {}
         self._derived_bytes = 0
 
@@ -123,11 +123,11 @@ class Barrier:
         """Return the 16-byte id of a sub-directory, derived from its parent's id and its name (which ends in "/")."""
         return _hash(self._name_key, parent_id, name, _PERSON_DIRECTORY)
 
-    def name_at(self, child_key: bytes) -> bytes | None:
+    def name_at(self, child_key: bytes) -> str | None:
         """Return the name that a child's storage key is the hash of, if it was noted: it is the same for ever."""
         return self._names.get(child_key)
 
-    def note_name(self, child_key: bytes, name: bytes) -> None:
+    def note_name(self, child_key: bytes, name: str) -> None:
         """Remember a name that stood in the record at its storage key, so that listings need not open it again."""
         if len(name) <= CACHED_PATH_CHARACTERS_MAX:
             if len(self._names) >= NAMES_CACHED_MAX:

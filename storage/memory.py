@@ -5,7 +5,7 @@ They survive nothing. Everything else is as `log.LogStore` and `state.StateStore
 
 import bisect
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Final, NamedTuple
 
 from conclave.storage.errors import Corrupt
@@ -114,17 +114,12 @@ class MemoryState:
         tables, applied = self._seen
         return tables[applied.is_swapped if table is None else table].data.get(key)
 
-    def scan(
-        self, prefix: bytes, start: bytes = b"", limit: int | None = None, table: int | None = None
-    ) -> Iterator[tuple[bytes, bytes]]:
+    def keys(self, prefix: bytes, start: bytes = b"", table: int | None = None) -> Iterator[bytes]:
         """See `StateStore`."""
         tables, applied = self._seen
-        data, keys = tables[applied.is_swapped if table is None else table]
+        keys = tables[applied.is_swapped if table is None else table].keys
         first = bisect.bisect_left(keys, max(prefix, start))
-        for key in islice(keys, first, None if limit is None else first + limit):
-            if not key.startswith(prefix):
-                return
-            yield key, data[key]
+        return takewhile(lambda key: key.startswith(prefix), islice(keys, first, None))
 
     def flush(self, puts: Mapping[bytes, bytes | None], applied: Applied, staging: Staging | None = None) -> None:
         """See `StateStore`. Copies everything: readers keep what they saw, and nobody runs a large vault in memory."""

@@ -29,8 +29,8 @@ nothing of consensus.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Container, Iterator, Sequence
-from heapq import nsmallest
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Final, TypeAlias, TypeVar, overload
 
 from conclave.storage.state import Applied, Staging, StateReader, StateStore
@@ -305,10 +305,8 @@ class Overlay:
                     return value  # type: ignore[return-value]  # not the sentinel, so bytes or None
         return None if self._is_below_hidden else self._state.get(key, self._live)
 
-    def scan(
-        self, prefix: bytes, *, uncommitted: bool, start: bytes = b"", limit: int | None = None
-    ) -> list[tuple[bytes, bytes]]:
-        """Return the records of one directory or table in order of their keys.
+    def keys(self, prefix: bytes, *, uncommitted: bool, start: bytes = b"", limit: int | None = None) -> list[bytes]:
+        """Return the keys of one directory's or table's records in order.
 
         Args:
             prefix: 16 bytes.
@@ -316,7 +314,7 @@ class Overlay:
             start: the first key that may come, itself included; empty: from the beginning.
             limit: how many at most.
         """
-        assert len(prefix) == PREFIX_BYTES, "a scan stays within one directory or table"
+        assert len(prefix) == PREFIX_BYTES, "one call stays within one directory or table"
         changes: dict[bytes, bytes | None] = {}
         for layer in reversed(self._layers):
             changes.update(layer.get(prefix, {}))
@@ -342,7 +340,7 @@ class Overlay:
             newer.append(records)
             looked_through += len(records)
         self._is_flush_wanted = self._is_flush_wanted or looked_through > LOOKED_THROUGH_MAX
-        return any(_in_none(key, newer) for key, _ in self._below(prefix))
+        return any(_in_none(key, newer) for key in self._below(prefix))
 
     def proposes_under(self, prefix: bytes) -> bool:
         """Whether anything of this directory or table (16 bytes) is proposed and not yet committed."""
@@ -369,8 +367,8 @@ class Overlay:
                 break
         self._layers = tuple(layers)
 
-    def _below(self, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        return iter(()) if self._is_below_hidden else self._state.scan(prefix, start, None, self._live)
+    def _below(self, prefix: bytes, start: bytes = b"") -> Iterator[bytes]:
+        return iter(()) if self._is_below_hidden else self._state.keys(prefix, start, self._live)
 
     # -- the feed --
 
@@ -516,25 +514,10 @@ class _Outcomes:
         )
 
 
-def merged(
-    below: Iterator[tuple[bytes, bytes]], changes: dict[bytes, bytes | None], start: bytes, limit: int | None
-) -> list[tuple[bytes, bytes]]:
-    """Return `below` (ascending) with `changes` (None deletes) laid over it, from `start` on, `limit` records at most."""
+def merged(below: Iterable[bytes], changes: dict[bytes, bytes | None], start: bytes, limit: int | None) -> list[bytes]:
+    """Return the keys `below` (ascending) with `changes` (None deletes) laid over, from `start` on, `limit` at most."""
     if not changes:
-        return list(below if limit is None else (record for record, _ in zip(below, range(limit), strict=False)))
-    put = ((key, value) for key, value in changes.items() if value is not None and key >= start)
-    above = iter(sorted(put) if limit is None else nsmallest(limit, put))
-    result: list[tuple[bytes, bytes]] = []
-    change = next(above, None)
-    for record in below:
-        while change is not None and change[0] <= record[0]:
-            result.append(change)
-            change = next(above, None)
-        if limit is not None and len(result) >= limit:
-            return result[:limit]
-        if record[0] not in changes:
-            result.append(record)
-    while change is not None:
-        result.append(change)
-        change = next(above, None)
-    return result if limit is None else result[:limit]
+        return list(islice(below, limit))
+    kept = islice((key for key in below if key not in changes), limit)
+    put = (key for key, value in changes.items() if value is not None and key >= start)
+    return sorted(chain(kept, put))[:limit]

@@ -143,15 +143,12 @@ class StateStore(Protocol):
             table: 0 or 1; None: the one that was live then.
         """
 
-    def scan(
-        self, prefix: bytes, start: bytes = b"", limit: int | None = None, table: int | None = None
-    ) -> Iterator[tuple[bytes, bytes]]:
-        """Iterate over records under `prefix` in order of keys, as of the last refresh.
+    def keys(self, prefix: bytes, start: bytes = b"", table: int | None = None) -> Iterator[bytes]:
+        """Iterate over the keys under `prefix` in order, as of the last refresh; no value is read for it.
 
         Args:
             prefix: what the keys begin with.
             start: the first key that may come, itself included; empty: from the beginning.
-            limit: how many at most.
             table: as for `get`.
 
         The iterator must not be used after the next `refresh`.
@@ -172,7 +169,7 @@ class StateStore(Protocol):
         """
 
     def refresh(self) -> None:
-        """Let `get`, `scan` and `applied` see what has been flushed. On the reading thread."""
+        """Let `get`, `keys` and `applied` see what has been flushed. On the reading thread."""
 
     def open_reader(self) -> StateReader:
         """Begin one consistent read of everything that has been flushed."""
@@ -245,18 +242,15 @@ class LmdbState:
         except lmdb.Error as error:
             raise self._failed(error) from error
 
-    def scan(
-        self, prefix: bytes, start: bytes = b"", limit: int | None = None, table: int | None = None
-    ) -> Iterator[tuple[bytes, bytes]]:
+    def keys(self, prefix: bytes, start: bytes = b"", table: int | None = None) -> Iterator[bytes]:
         """See `StateStore`."""
         try:
             with self._view.cursor(self._tables[self._applied.is_swapped if table is None else table]) as cursor:
-                found = cursor.set_range(max(prefix, start))
-                while found and limit != 0 and cursor.key().startswith(prefix):
-                    yield cursor.item()
-                    found = cursor.next()
-                    if limit is not None:
-                        limit -= 1
+                if cursor.set_range(max(prefix, start)):
+                    for key in cursor.iternext(keys=True, values=False):
+                        if not key.startswith(prefix):
+                            return
+                        yield key
         except lmdb.Error as error:
             raise self._failed(error) from error
 

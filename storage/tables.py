@@ -8,7 +8,7 @@ else does. Finding what is due costs what is due, not what exists.
 from typing import Final
 
 from conclave.storage.barrier import Barrier
-from conclave.storage.tree import View
+from conclave.storage.tree import View, sealed_at
 
 ID_BYTES: Final = 16
 _TIME_END: Final = ID_BYTES + 8
@@ -47,17 +47,17 @@ class OrderedTable:
             Corrupt: a row does not open.
         """
         rows: list[tuple[int, bytes, bytes]] = []
-        for key, sealed in self._view.scan(self.id, limit=limit):
+        for key in self._view.keys(self.id, limit=limit):
             time_ns = _time_of(key)
             if time_ns > until_ns:
                 break
-            rows.append((time_ns, key, self._barrier.open_record(key, sealed)))
+            rows.append((time_ns, key, self._barrier.open_record(key, sealed_at(self._view, key))))
         return rows
 
     def next_time(self) -> int | None:
         """Return the earliest time in the table, or None if it is empty."""
-        first = self._view.scan(self.id, limit=1)
-        return _time_of(first[0][0]) if first else None
+        first = self._view.keys(self.id, limit=1)
+        return _time_of(first[0]) if first else None
 
 
 def _time_of(key: bytes) -> int:

@@ -43,13 +43,13 @@ class Transaction:
             return self._changes[key]
         return self._overlay.get(key, uncommitted=self._uncommitted)
 
-    def scan(self, prefix: bytes, start: bytes = b"", limit: int | None = None) -> list[tuple[bytes, bytes]]:
-        """Return the records under a 16-byte prefix from `start` on, in order, as this transaction sees them."""
+    def keys(self, prefix: bytes, start: bytes = b"", limit: int | None = None) -> list[bytes]:
+        """Return the keys under a 16-byte prefix from `start` on, in order, as this transaction sees them."""
         changes = {key: value for key, value in self._changes.items() if key[:PREFIX_BYTES] == prefix}
         # Each deletion of this transaction may hide one record, so that many more are asked for.
         wanted = None if limit is None else limit + sum(value is None for value in changes.values())
-        below = self._overlay.scan(prefix, uncommitted=self._uncommitted, start=start, limit=wanted)
-        return merged(iter(below), changes, start, limit) if changes else below
+        below = self._overlay.keys(prefix, uncommitted=self._uncommitted, start=start, limit=wanted)
+        return merged(below, changes, start, limit) if changes else below
 
     def has_records(self, prefix: bytes) -> bool:
         """Whether there is any record under a 16-byte prefix, as this transaction sees it."""

@@ -15,7 +15,7 @@ It works on a `View` (a transaction, or a dictionary in tests) and decides nothi
 Layout: docs/storage.md; why: docs/adr/0005-sealed-tree.md.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, Protocol, TypeAlias, TypeVar
 
 from conclave.storage.barrier import Barrier
@@ -27,7 +27,7 @@ DEPTH_MAX: Final = 128
 """How many directories a record may lie in: a first record marks all of them, one step must not take for ever, and no
 real path comes near."""
 PIECE_RECORDS: Final = 512
-"""Records opened at a time while a listing runs to its end."""
+"""Records looked at in one step of what goes on in further ones."""
 _LENGTH_BYTES: Final = 2
 
 _Names: TypeAlias = list[str]
@@ -40,8 +40,8 @@ class View(Protocol):
     def get(self, key: bytes) -> bytes | None:
         """Return a sealed record."""
 
-    def scan(self, prefix: bytes, start: bytes = b"", limit: int | None = None) -> Sequence[tuple[bytes, bytes]]:
-        """Return records under a 16-byte prefix from key `start` on, in order of their keys."""
+    def keys(self, prefix: bytes, start: bytes = b"", limit: int | None = None) -> Sequence[bytes]:
+        """Return the keys of records under a 16-byte prefix in order, from `start` on."""
 
     def has_records(self, prefix: bytes) -> bool:
         """Whether there is any record under a 16-byte prefix."""
@@ -150,18 +150,17 @@ class Directory:
         walk: list[tuple[bytes, bytes | None]] = [(self._barrier.descend(self.id, path), None)]
         while walk:
             directory_id, marker = walk[-1]
-            records = self._view.scan(directory_id, limit=min(max(left, 1), PIECE_RECORDS))
-            if not records:
+            keys = self._view.keys(directory_id, limit=min(max(left, 1), PIECE_RECORDS))
+            if not keys:
                 walk.pop()
                 if marker is not None:
                     self._view.delete(marker)
                     left -= 1
             elif left <= 0:
                 return False
-            for key, sealed in records:
-                name = self._name(key, sealed)
-                if name.endswith(b"/"):
-                    walk.append((self._barrier.directory_id(directory_id, name), key))
+            for key, name in zip(keys, self._names(keys), strict=True):
+                if name.endswith("/"):
+                    walk.append((self._barrier.directory_id(directory_id, name.encode()), key))
                 else:
                     self._view.delete(key)
                     left -= 1
@@ -183,9 +182,8 @@ class Directory:
             names (sub-directories end in "/") and the next cursor, empty at the end.
         """
         directory_id = self._barrier.descend(self.id, _as_directory(path))
-        records = self._view.scan(directory_id, cursor, limit)
-        names = [self._name(key, sealed).decode() for key, sealed in records]
-        return names, records[-1][0] + b"\0" if len(records) == limit else b""
+        keys = self._view.keys(directory_id, cursor, limit)
+        return self._names(keys), keys[-1] + b"\0" if len(keys) == limit else b""
 
     def list(self, path: str = "", after: str = "", limit: int | None = None) -> _Names:
         """Return the names in the directory at `path`, sorted; sub-directories end in "/".
@@ -195,15 +193,13 @@ class Directory:
             after: only names behind this one.
             limit: how many at most.
         """
-        names = sorted(name for name in self._all_names(path) if name > after)
-        return names if limit is None else names[:limit]
+        directory_id = self._barrier.descend(self.id, _as_directory(path))
+        names = self._names(self._view.keys(directory_id))
+        return sorted(names if not after else (name for name in names if name > after))[:limit]
 
-    def _all_names(self, path: str) -> Iterator[str]:
-        names, cursor = self.list_piece(path)
-        yield from names
-        while cursor:
-            names, cursor = self.list_piece(path, cursor)
-            yield from names
+    def _names(self, keys: Iterable[bytes]) -> _Names:
+        name_at = self._barrier.name_at
+        return [name_at(key) or self._read_name(key) for key in keys]
 
     def _unmark_empty(self, path: str) -> None:
         """Remove the markers of empty directories on the way to `path`, from the deepest up."""
@@ -233,13 +229,24 @@ class Directory:
             raise Corrupt("a record holds another name than the one it lies under")
         return plaintext[end:]
 
-    def _name(self, key: bytes, sealed: bytes) -> bytes:
-        name = self._barrier.name_at(key)
-        if name is None:
-            plaintext = self._barrier.open_record(key, sealed)
-            name = plaintext[_LENGTH_BYTES : _LENGTH_BYTES + int.from_bytes(plaintext[:_LENGTH_BYTES], "big")]
-            self._barrier.note_name(key, name)
+    def _read_name(self, key: bytes) -> str:
+        plaintext = self._barrier.open_record(key, sealed_at(self._view, key))
+        end = _LENGTH_BYTES + int.from_bytes(plaintext[:_LENGTH_BYTES], "big")
+        name = plaintext[_LENGTH_BYTES:end].decode()
+        self._barrier.note_name(key, name)
         return name
+
+
+def sealed_at(view: View, key: bytes) -> bytes:
+    """Return the sealed record at a key that the view has just shown.
+
+    Raises:
+        Corrupt: it is not there.
+    """
+    sealed = view.get(key)
+    if sealed is None:
+        raise Corrupt("a key is there, but not its record")
+    return sealed
 
 
 def _checked(path: str) -> str:

@@ -140,7 +140,9 @@ async def test_a_lease_that_does_not_open_holds_up_nothing_else() -> None:
         await new_token(fake, ttl="30s")
         fake.replica.follow()
         services = fake.services()
-        ((key, sealed),) = services.transaction.scan(services.expiry.id)
+        (key,) = services.transaction.keys(services.expiry.id)
+        sealed = services.transaction.get(key)
+        assert sealed is not None
         services.transaction.put(key, sealed[:-1])
         fake.replica.standing = Standing.LEADER
         await fake.commit(services)

@@ -123,16 +123,16 @@ def test_a_barrier_that_nobody_uses_is_gone_at_once_with_all_it_remembers() -> N
 
 
 def test_only_so_many_names_are_remembered_and_no_long_ones(barrier: Barrier) -> None:
-    barrier.note_name(b"long", b"x" * (CACHED_PATH_CHARACTERS_MAX + 1))
+    barrier.note_name(b"long", "x" * (CACHED_PATH_CHARACTERS_MAX + 1))
     for number in range(NAMES_CACHED_MAX):
-        barrier.note_name(number.to_bytes(32, "big"), b"name")
+        barrier.note_name(number.to_bytes(32, "big"), "name")
     assert barrier.name_at(b"long") is None
-    assert barrier.name_at(bytes(32)) == b"name"
+    assert barrier.name_at(bytes(32)) == "name"
 
-    barrier.note_name(b"one more", b"name")
+    barrier.note_name(b"one more", "name")
 
     assert barrier.name_at(bytes(32)) is None
-    assert barrier.name_at(b"one more") == b"name"
+    assert barrier.name_at(b"one more") == "name"
 
 
 def test_names_are_hashed_under_the_cluster_s_own_key() -> None:

@@ -59,9 +59,10 @@ def test_reads_see_what_a_dictionary_would(steps: list[tuple[str, bytes, bytes |
         for seen, expected in ((False, committed), (True, newest)):
             assert {k: v for k in KEYS if (v := overlay.get(k, uncommitted=seen)) is not None} == expected
             for prefix in PREFIXES:
-                below = sorted((k, v) for k, v in expected.items() if k.startswith(prefix))
-                assert overlay.scan(prefix, uncommitted=seen) == below
-                assert overlay.scan(prefix, uncommitted=seen, limit=1) == below[:1]
+                below = sorted(k for k in expected if k.startswith(prefix))
+                assert overlay.keys(prefix, uncommitted=seen) == below
+                assert overlay.keys(prefix, uncommitted=seen, limit=1) == below[:1]
+                assert overlay.keys(prefix, uncommitted=seen, start=KEYS[1]) == [k for k in below if k >= KEYS[1]]
                 assert overlay.has_records(prefix, uncommitted=seen) == bool(below)
         assert overlay.proposes_under(PREFIXES[0]) == any(k.startswith(PREFIXES[0]) for _, k, _ in in_flight)
 
@@ -179,7 +180,7 @@ def test_a_transaction_sees_its_own_writes_and_leaves_one_write_set() -> None:
     transaction.delete(KEYS[0])
 
     assert transaction.get(KEYS[1]) == b"new"
-    assert transaction.scan(PREFIXES[0]) == [(KEYS[1], b"new")]
+    assert transaction.keys(PREFIXES[0]) == [KEYS[1]]
     changes = transaction.write_set(5)
     assert changes is not None
     assert (changes.puts, changes.deletes) == ([(KEYS[1], b"new")], [KEYS[0]])

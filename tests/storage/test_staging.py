@@ -86,7 +86,7 @@ class Node:
 
     def content(self) -> dict[bytes, bytes]:
         got = {key: value for key in KEYS if (value := self.overlay.get(key, uncommitted=False)) is not None}
-        assert self.overlay.scan(PREFIX, uncommitted=False) == sorted(got.items())
+        assert self.overlay.keys(PREFIX, uncommitted=False) == sorted(got)
         assert self.overlay.has_records(PREFIX, uncommitted=False) == bool(got)
         return got
 
@@ -348,7 +348,7 @@ def test_a_swapped_state_is_sent_and_installed_as_one_that_is_not(tmp_path: Path
     taker.install()
 
     assert taker.applied_record == Applied(4, 1, 1)
-    assert dict(taker.scan(PREFIX)) == RESTORED
+    assert {key: taker.get(key) for key in taker.keys(PREFIX)} == RESTORED
     reader.close()
     sender.state.close()
 

@@ -25,9 +25,8 @@ class DictView:
     def get(self, key: bytes) -> bytes | None:
         return self.records.get(key)
 
-    def scan(self, prefix: bytes, start: bytes = b"", limit: int | None = None) -> list[tuple[bytes, bytes]]:
-        found = sorted((k, v) for k, v in self.records.items() if k.startswith(prefix) and k >= start)
-        return found[:limit]
+    def keys(self, prefix: bytes, start: bytes = b"", limit: int | None = None) -> list[bytes]:
+        return sorted(key for key in self.records if key.startswith(prefix) and key >= start)[:limit]
 
     def has_records(self, prefix: bytes) -> bool:
         return any(key.startswith(prefix) for key in self.records)

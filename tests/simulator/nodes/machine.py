@@ -83,7 +83,9 @@ class Register:
         self.applied, self.membership = self._state.applied, self._state.membership
         self.values, self._answers = {}, {}
         self._changed = set()
-        for key, value in self._state.scan(b""):
+        for key in self._state.keys(b""):
+            value = self._state.get(key)
+            assert value is not None
             text = key.rstrip(b"\0").decode()
             if text.startswith("key/"):
                 self.values[text[4:]] = value.decode()
@@ -174,7 +176,7 @@ class Register:
         """Make what was applied durable."""
         if self.is_being_replaced or self.applied[0] <= self._state.applied[0]:
             return
-        puts: dict[bytes, bytes | None] = {key: None for key, _ in self._state.scan(b"")}
+        puts: dict[bytes, bytes | None] = dict.fromkeys(self._state.keys(b""))
         for key, value in self.values.items():
             puts[f"key/{key}".encode().ljust(32, b"\0")] = value.encode()
         for client, (sequence, succeeded) in self._answers.items():

@@ -261,6 +261,7 @@ class Links:
         elif refusal is Refusal.OLDER_COPY:
             log.critical("this node takes no part any more", extra={"peer": peer, "reason": text})
             self._driver.halt(text)
+            self._driver.fault = text  # also where it has halted: that its log ends too early is but a consequence
         else:
             log.warning("a peer refuses this node", extra={"peer": peer, "refusal": refusal.name, "reason": text})
 

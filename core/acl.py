@@ -22,7 +22,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from conclave.core.contract import Operation
-from conclave.core.doorkeeper import Doorkeeper
+from conclave.core.doorkeeper import RepeatCache
 from conclave.core.policies import ROOT, Policy, Rule, Scalar
 
 CACHED_PATHS_MAX: Final = 1024
@@ -65,16 +65,15 @@ class _Pattern(Struct, frozen=True):
 
 
 class Acl:
-    """What a token may do. Immutable but for a cache and its doorkeeper; shared by all tokens with the same policies."""
+    """What a token may do. Immutable but for a cache; shared by all tokens with the same policies."""
 
-    __slots__ = ("_cache", "_decided", "_exact", "_patterns", "is_root")
+    __slots__ = ("_cache", "_exact", "_patterns", "is_root")
 
     def __init__(self, exact: dict[str, Permissions], patterns: list[_Pattern], *, is_root: bool) -> None:
         """Use `compile`."""
         self._exact = exact
         self._patterns = patterns
-        self._cache: dict[str, Permissions | None] = {}
-        self._decided = Doorkeeper(2 * CACHED_PATHS_MAX)
+        self._cache: RepeatCache[str, Permissions | None] = RepeatCache(CACHED_PATHS_MAX)
         self.is_root = is_root
 
     @staticmethod
@@ -107,29 +106,31 @@ class Acl:
         *,
         parameters: Callable[[], Mapping[str, Any]] | None = None,
         sudo_needed: bool = False,
-        exists: bool | None = None,
+        exists: Callable[[], bool | None] | None = None,
         wrap_ttl_seconds: int | None = None,
     ) -> bool:
         """Whether a request is allowed.
 
         Args:
             path: without the version in front and, for a listing, with or without a slash at its end.
-            operation: what is wanted; UPDATE becomes CREATE where `exists` is False.
+            operation: what is wanted; UPDATE becomes CREATE where `exists` returns False.
             parameters: gives the request's fields, asked only if a rule restricts them.
             sudo_needed: the path also takes the `sudo` capability.
-            exists: whether a write would update; None where that makes no difference.
+            exists: tells whether a write would update, None where that makes no difference; asked only if the deciding rule
+                tells one from the other.
             wrap_ttl_seconds: the lifetime asked for the wrapped answer; None if it is not to be wrapped.
         """
         if self.is_root:
             return True
         if operation is Operation.LIST and not path.endswith("/"):
             path += "/"
-        if operation is Operation.UPDATE and exists is False:
-            operation = Operation.CREATE
         found = self._find(path)
         if found is None or found.is_denied:
             return False
-        if _CAPABILITY[operation] not in found.capabilities or (sudo_needed and "sudo" not in found.capabilities):
+        granted = found.capabilities
+        if operation is Operation.UPDATE and exists is not None and ("create" in granted) != ("update" in granted):
+            operation = Operation.CREATE if exists() is False else operation
+        if _CAPABILITY[operation] not in granted or (sudo_needed and "sudo" not in granted):
             return False
         if found.is_plain:
             return True
@@ -169,10 +170,8 @@ class Acl:
         if not isinstance(cached, _Missing):
             return cached
         found = self._decide(path)
-        if len(path) <= CACHED_PATH_CHARACTERS_MAX and self._decided.has_seen(path):
-            if len(self._cache) >= CACHED_PATHS_MAX:
-                self._cache.clear()
-            self._cache[path] = found
+        if len(path) <= CACHED_PATH_CHARACTERS_MAX:
+            self._cache.offer(path, found)
         return found
 
     def _decide(self, path: str) -> Permissions | None:

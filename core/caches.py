@@ -14,7 +14,7 @@ from typing import Final, TypeVar, overload
 from msgspec import Struct
 
 from conclave.core.acl import Acl
-from conclave.core.doorkeeper import Doorkeeper
+from conclave.core.doorkeeper import RepeatCache
 from conclave.core.identity import NOBODY, Standing
 from conclave.core.mounts import MountTable
 from conclave.core.privileged import compile_acl, policies_of, standing_of
@@ -43,8 +43,9 @@ class Caches:
     """The caches of one node; empty and unused while it is sealed."""
 
     def __init__(self) -> None:
-        self.plans: dict[object, object] = {}
-        self._planned = Doorkeeper(2 * CACHED_PLANS_MAX)
+        self.plans: RepeatCache[object, object] = RepeatCache(
+            CACHED_PLANS_MAX
+        )  # of many paths, most are asked for once
         self._router: Router | None = None
         self._acls: dict[tuple[tuple[str, ...], str], Acl] = {}
         self._personal_acls: dict[tuple[tuple[str, ...], str], Acl] = {}  # of tokens that stand for an entity
@@ -85,7 +86,6 @@ class Caches:
     def clear(self) -> None:
         """Forget everything: a snapshot has replaced the state."""
         self.plans.clear()
-        self._planned = Doorkeeper(2 * CACHED_PLANS_MAX)
         self._router = None
         self._acls.clear()
         self._personal_acls.clear()
@@ -128,11 +128,6 @@ class Caches:
         if self._router is None:
             self._router = _new_router(services)
         return self._router
-
-    def remember_plan(self, key: object, plan: object) -> None:
-        """Remember a plan that was made before, lately: of many paths, most are not asked for again soon."""
-        if self._planned.has_seen(key):
-            bounded_put(self.plans, key, plan, CACHED_PLANS_MAX)
 
     def standing(self, services: Services, entity_id: str) -> Standing:
         """Return what an entity's tokens may count on."""

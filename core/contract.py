@@ -201,6 +201,9 @@ class Storage(Protocol):
         For what is read again and again, and may lie in memory in clear: settings and keys rather than clients' secrets.
         """
 
+    def exists(self, path: str) -> bool:
+        """Whether there is a record, which is not opened for that."""
+
     def put(self, path: str, value: bytes | Struct) -> None:
         """Store bytes, or a struct as msgpack."""
 

@@ -4,9 +4,12 @@ Remembering something costs more than the entry: it takes memory that no cache o
 lies there. Measured with 100,000 secrets read at random: 5 of 90 µs a read for the plans of paths.
 """
 
-from typing import Final
+from typing import Final, TypeVar
 
 _MARKS: Final = 255
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class Doorkeeper:
@@ -35,3 +38,25 @@ class Doorkeeper:
             return True
         self._marks[place] = mark
         return False
+
+
+class RepeatCache(dict[K, V]):
+    """A dictionary that remembers only what it is given a second time, lately.
+
+    Args:
+        size_max: how much it holds; with one entry more, all are forgotten.
+    """
+
+    __slots__ = ("_doorkeeper", "_size_max")
+
+    def __init__(self, size_max: int) -> None:
+        super().__init__()
+        self._size_max = size_max
+        self._doorkeeper = Doorkeeper(2 * size_max)
+
+    def offer(self, key: K, value: V) -> None:
+        """Remember a value if its key was offered before."""
+        if self._doorkeeper.has_seen(key):
+            if len(self) >= self._size_max:
+                self.clear()
+            self[key] = value

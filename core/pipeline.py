@@ -187,7 +187,7 @@ class Pipeline:
         if plan is None:
             plan = self._plan(request, services)
             if usable and len(request.path) <= CACHED_PATH_CHARACTERS_MAX:
-                self.caches.remember_plan(key, plan)
+                self.caches.plans.offer(key, plan)
         assert isinstance(plan, Plan), "the cache holds nothing else"
         if (request.wrap_ttl_seconds or request.is_for_leader) and not plan.is_local:
             return structs.replace(plan, writes=True, only_creates=False)
@@ -312,7 +312,7 @@ class Pipeline:
             request.operation,
             parameters=request.parameters,
             sudo_needed=plan.declaration is not None and plan.declaration.sudo,
-            exists=self._exists(plan, request, services, record),
+            exists=partial(self._exists, plan, request, services, record),
             wrap_ttl_seconds=request.wrap_ttl_seconds or None,
         )
         if not is_allowed:

@@ -45,6 +45,10 @@ class Records:
         """
         return self.directory.derived(path, _decoder(as_type))
 
+    def exists(self, path: str) -> bool:
+        """Whether there is a record at `path`, which is not opened for that."""
+        return self.directory.exists(path)
+
     def put(self, path: str, value: bytes | Struct) -> None:
         """Store bytes as they are, a struct as msgpack."""
         self.directory.put(path, value if isinstance(value, bytes) else _encode(value))

@@ -20,7 +20,7 @@ class Cubbyhole(Engine):
 
     def exists(self, ctx: Context, path: str) -> bool | None:
         """Tell create from update."""
-        return bool(path) and not path.endswith("/") and ctx.storage.get(_place(ctx, path)) is not None
+        return bool(path) and not path.endswith("/") and ctx.storage.exists(_place(ctx, path))
 
     @operation("{path...}", read=True)
     def read(self, ctx: Context, path: str) -> Response:

@@ -31,7 +31,7 @@ VERSIONS_DEFAULT: Final = 10
 BESIDE_BYTES_MAX: Final = 1280
 """How much data of the newest version lies beside what is known of the versions. With ten versions and a path and custom
 metadata of usual length, that is a record of which LMDB lays two in a page and does not give it pages of its own. More would
-cost whoever lists, and whoever writes: data beside is written once more when it moves."""
+cost whoever writes: data beside is written once more when it moves."""
 DETAILED_MAX: Final = 256
 """How many secrets one listing describes in detail; each is a record to be opened."""
 SEGMENT_BYTES_MAX: Final = 2048
@@ -178,7 +178,7 @@ class Kv(Engine):
         area, _, name = path.partition("/")
         if area not in ("data", "metadata") or not name or name.endswith("/"):
             return None
-        return ctx.storage.get("meta/" + name) is not None
+        return ctx.storage.exists("meta/" + name)
 
     # data
 

@@ -20,7 +20,7 @@ class KvV1(Engine):
 
     def exists(self, ctx: Context, path: str) -> bool | None:
         """Tell create from update."""
-        return bool(path) and not path.endswith("/") and ctx.storage.get(f"data/{path}") is not None
+        return bool(path) and not path.endswith("/") and ctx.storage.exists(f"data/{path}")
 
     @operation("{path...}", read=True)
     def read(self, ctx: Context, path: str) -> Response:

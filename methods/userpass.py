@@ -67,7 +67,7 @@ class Userpass(Engine):
     def exists(self, ctx: Context, path: str) -> bool | None:
         """Tell create from update for users."""
         area, _, name = path.partition("/")
-        return ctx.storage.get(_place(name)) is not None if area == "users" and name and "/" not in name else None
+        return ctx.storage.exists(_place(name)) if area == "users" and name and "/" not in name else None
 
     def login_alias(self, ctx: Context, path: str) -> str:
         """Return whom a login names."""

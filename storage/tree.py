@@ -63,7 +63,7 @@ class Directory:
         assert len(directory_id) == 16, "a directory's id has 16 bytes"
         self._view = view
         self._barrier = barrier
-        self._read_path: str | None = None  # the last that `get` was asked for: what is read is often written next
+        self._read_path: str | None = None  # the last record looked for: what is read is often written next
         self._read_location = (b"", b"")
         self.id = directory_id
 
@@ -78,8 +78,7 @@ class Directory:
             Corrupt: the record does not open.
             ValueError: the path is empty or ends in a slash.
         """
-        key, name = self._read_location = self._locate(path)
-        self._read_path = path
+        key, name = self._look_for(path)
         sealed = self._view.get(key)
         return None if sealed is None else self._open(key, sealed, name)
 
@@ -107,7 +106,7 @@ class Directory:
 
     def exists(self, path: str) -> bool:
         """Whether there is a record at `path`, or with a slash at its end, a directory that has children."""
-        key, _ = self._locate_any(path)
+        key, _ = self._locate_any(path) if path.endswith("/") else self._look_for(path)
         return self._view.get(key) is not None
 
     def put(self, path: str, value: bytes) -> None:
@@ -207,6 +206,11 @@ class Directory:
             if self._view.has_records(self._barrier.descend(self.id, directory_path)):
                 return
             self._view.delete(self._barrier.marker_key(self.id, directory_path))
+
+    def _look_for(self, path: str) -> tuple[bytes, bytes]:
+        self._read_location = self._locate(path)
+        self._read_path = path
+        return self._read_location
 
     def _locate(self, path: str) -> tuple[bytes, bytes]:
         return self._read_location if path == self._read_path else self._locate_any(_checked(path))

@@ -9,6 +9,7 @@ import pytest
 from conclave.cluster.certificates import new_authority
 from conclave.cluster.errors import JoinRefused, NotLeader, RemovalRefused
 from conclave.cluster.frames import Refusal
+from conclave.cluster.links import OLDER_COPY_TEXT
 from conclave.cluster.membership import decode_identity
 from conclave.cluster.replica import AutopilotRules, Peer, Standing
 from tests.cluster.cluster_of_nodes import Cluster, Member, commit, commit_somewhere, is_settled, join, until
@@ -444,6 +445,21 @@ def test_a_node_on_an_older_copy_of_its_data_takes_no_part_and_says_why() -> Non
         assert restored.node.standing is Standing.FOLLOWER
         await commit(leader, b"three")
         assert await leader.node.remove(restored.name)
+        await cluster.stop()
+
+    asyncio.run(play())
+
+
+def test_an_older_copy_is_the_fault_also_where_its_log_was_found_too_short_first() -> None:
+    async def play() -> None:
+        cluster = await Cluster().found("a", "b", "c")
+        restored, part = cluster.followers[0], cluster.followers[0].node._part
+        assert part is not None
+        part.driver.halt("the log is damaged: entry 7 is committed, but the log ends at 6")
+
+        part.links.peer_refused(cluster.leader.raft_id, Refusal.OLDER_COPY, OLDER_COPY_TEXT)
+
+        assert restored.node.fault == OLDER_COPY_TEXT
         await cluster.stop()
 
     asyncio.run(play())

@@ -79,9 +79,29 @@ def test_a_pattern_without_the_slash_counts_only_if_nothing_else_matches() -> No
 def test_create_is_not_update() -> None:
     creator = acl(rule("a", "create"))
 
-    assert creator.check("a", Operation.UPDATE, exists=False)
-    assert not creator.check("a", Operation.UPDATE, exists=True)
-    assert not creator.check("a", Operation.UPDATE, exists=None)
+    assert creator.check("a", Operation.UPDATE, exists=lambda: False)
+    assert not creator.check("a", Operation.UPDATE, exists=lambda: True)
+    assert not creator.check("a", Operation.UPDATE, exists=lambda: None)
+    assert not creator.check("a", Operation.UPDATE)
+
+
+def test_update_is_not_create() -> None:
+    updater = acl(rule("a", "update"))
+
+    assert not updater.check("a", Operation.UPDATE, exists=lambda: False)
+    assert updater.check("a", Operation.UPDATE, exists=lambda: True)
+
+
+@pytest.mark.parametrize("capabilities", [("create", "update"), ("read",)])
+def test_whether_a_write_creates_is_not_asked_where_no_rule_tells_it_from_an_update(
+    capabilities: tuple[str, ...],
+) -> None:
+    asked: list[bool] = []
+    both = acl(rule("a", *capabilities))
+
+    assert both.check("a", Operation.UPDATE, exists=lambda: bool(asked.append(True))) is ("update" in capabilities)
+
+    assert not asked
 
 
 def test_sudo_is_needed_besides_the_operation() -> None:

@@ -1,6 +1,6 @@
 """core/doorkeeper.py: what is asked for again is told from what is not, in a memory that does not grow."""
 
-from conclave.core.doorkeeper import Doorkeeper
+from conclave.core.doorkeeper import Doorkeeper, RepeatCache
 
 
 def test_a_key_has_been_seen_once_it_was_asked_about() -> None:
@@ -33,3 +33,23 @@ def test_numbers_below_zero_have_a_place_too() -> None:
 
     assert not doorkeeper.has_seen(-5)
     assert doorkeeper.has_seen(-5)
+
+
+def test_what_is_offered_twice_is_remembered() -> None:
+    cache: RepeatCache[str, int] = RepeatCache(64)
+
+    cache.offer("a", 1)
+    assert not cache
+
+    cache.offer("a", 2)
+    assert cache == {"a": 2}
+
+
+def test_a_full_cache_forgets_all() -> None:
+    cache: RepeatCache[int, int] = RepeatCache(8)
+
+    for key in range(9):
+        cache.offer(key, key)
+        cache.offer(key, key)
+
+    assert cache == {8: 8}

@@ -210,6 +210,10 @@ class TokenRecords:
         """Return a record, from the cache if it is there."""
         return self.get(path, as_type)
 
+    def exists(self, path: str) -> bool:
+        """Whether there is a record."""
+        return self._records.exists(path)
+
     def put(self, path: str, value: bytes | Struct) -> None:
         """Store a record."""
         self._records.put(path, value)

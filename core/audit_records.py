@@ -4,11 +4,14 @@ Every text value in a request's or answer's data is replaced by its HMAC under t
 accessors: whoever knows a value can find it in the log (`sys/audit-hash`), nobody can read it there. Keys, numbers,
 booleans, paths, names of policies and times stay legible. A mount may name keys that are not to be hashed.
 
+What both records of a request say of it is made once, and what they say of its token as long as that is the same: hashes
+are most of the work.
+
 Source: Vault's page "Audit devices"; the shape of the records is that of a real server's.
 """
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +19,7 @@ from msgspec import Raw, Struct
 
 from conclave.core.contract import Auth, Operation, Request, Response
 from conclave.core.crypto import hmac_sha256
+from conclave.core.doorkeeper import RepeatCache
 from conclave.core.durations import NANOSECONDS
 from conclave.core.errors import RequestError
 from conclave.core.mounts import RUNNING_VERSION, Mount
@@ -26,10 +30,46 @@ Hide = Callable[[str], str]
 """What a device does with a text that must not be read."""
 
 PREFIX: Final = "hmac-sha256:"
+BEARERS_CACHED_MAX: Final = 1024
+"""Of how many tokens a device remembers what it says of them."""
 _CLEAR_KEYS: Final = frozenset({"created_time", "creation_time", "expire_time", "issue_time", "updated_time"})
 """Times of our own making, which no secret depends on."""
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?Z")
+_encode = msgspec.json.Encoder().encode
 _ACCESSORS: Final = frozenset({"accessor", "wrapped_accessor", "secret_id_accessor"})
+
+
+class Bearer(Struct, frozen=True):
+    """What one device says of a token whose request is allowed."""
+
+    record: TokenRecord | None
+    policies: tuple[str, ...]
+    token: str  # hidden, as the next
+    accessor: str
+    auth: Raw
+
+
+class Style(Struct, frozen=True, eq=False):
+    """How one device writes.
+
+    Attributes:
+        hide: for texts.
+        hide_accessor: for accessors, which some devices leave legible.
+        elides_lists: whether the names in the answer of a listing are left out, and only their number told.
+        bearers: what was said of tokens, by their records' names.
+    """
+
+    hide: Hide
+    hide_accessor: Hide
+    elides_lists: bool = False
+    bearers: RepeatCache[str, Bearer] = msgspec.field(default_factory=lambda: RepeatCache(BEARERS_CACHED_MAX))
+
+
+class Shown(Struct, frozen=True):
+    """What both records of an allowed request say of it, as one device writes it."""
+
+    auth: Raw
+    request: Raw
 
 
 class Subject(Struct, frozen=True):
@@ -38,41 +78,35 @@ class Subject(Struct, frozen=True):
     request: Request
     operation: Operation  # as policies saw it: a write that made something new is a create
     mount: Mount | None = None
-    token: TokenRecord | None = None
+    token: TokenRecord | None = None  # the one that `request.token` names
     policies: tuple[str, ...] = ()  # the token's own and its identity's
     is_authenticated: bool = True
+    shown: dict[Style, Shown] = {}  # what has been written of it already
 
 
 def hasher(key: bytes) -> Hide:
     """Return what hashes texts under a device's key."""
-    return lambda text: PREFIX + hmac_sha256(key, text.encode("utf-8", "surrogatepass")).hex()
+    of_nothing = PREFIX + hmac_sha256(key, b"").hex()
 
+    def hide(text: str) -> str:
+        return PREFIX + hmac_sha256(key, text.encode("utf-8", "surrogatepass")).hex() if text else of_nothing
 
-class Style(Struct, frozen=True):
-    """How one device writes.
-
-    Attributes:
-        hide: for texts.
-        hide_accessor: for accessors, which some devices leave legible.
-        elides_lists: whether the names in the answer of a listing are left out, and only their number told.
-    """
-
-    hide: Hide
-    hide_accessor: Hide
-    elides_lists: bool = False
+    return hide
 
 
 def request_record(subject: Subject, now_ns: int, style: Style, error: RequestError | None = None) -> dict[str, Any]:
     """Return the record of a request that is about to be served, or has been refused."""
-    record: dict[str, Any] = {
+    if error is None:
+        shown = _shown(subject, style)
+        return {"time": rfc3339(now_ns), "type": "request", "auth": shown.auth, "request": shown.request}
+    token, accessor = _hidden_token(subject, style)
+    return {
         "time": rfc3339(now_ns),
         "type": "request",
-        "auth": _auth(subject, style, is_allowed=error is None),
-        "request": _request(subject, style),
+        "auth": _auth(subject, token, accessor, is_allowed=False),
+        "request": _request(subject, style, token, accessor),
+        "error": _error_text(error),
     }
-    if error is not None:
-        record["error"] = _error_text(error)
-    return record
 
 
 def response_record(subject: Subject, now_ns: int, style: Style, outcome: Response | RequestError) -> dict[str, Any]:
@@ -92,11 +126,12 @@ def response_record(subject: Subject, now_ns: int, style: Style, outcome: Respon
     else:
         response |= _mount(subject.mount, "mount_running_plugin_version")
         response["data"] = {"error": style.hide(_error_text(outcome))}
+    shown = _shown(subject, style)
     record: dict[str, Any] = {
         "time": rfc3339(now_ns),
         "type": "response",
-        "auth": _auth(subject, style, is_allowed=True),
-        "request": _request(subject, style),
+        "auth": shown.auth,
+        "request": shown.request,
         "response": response,
     }
     if isinstance(outcome, RequestError):
@@ -111,13 +146,43 @@ def _error_text(error: RequestError) -> str:
     return error.messages[0] if error.messages else type(error).__name__
 
 
-def _auth(subject: Subject, style: Style, *, is_allowed: bool) -> dict[str, Any]:
+def _shown(subject: Subject, style: Style) -> Shown:
+    shown = subject.shown.get(style)
+    if shown is None:
+        bearer = _bearer(subject, style)
+        request = _request(subject, style, bearer.token, bearer.accessor)
+        shown = subject.shown[style] = Shown(bearer.auth, Raw(_encode(request)))
+    return shown
+
+
+def _bearer(subject: Subject, style: Style) -> Bearer:
+    record = subject.token
+    name = record.name if record is not None else ""  # a batch token has none, and each request opens it anew
+    known = style.bearers.get(name)
+    if known is not None and known.record is record and known.policies == subject.policies:
+        return known
+    token, accessor = _hidden_token(subject, style)
+    auth = Raw(_encode(_auth(subject, token, accessor, is_allowed=True)))
+    bearer = Bearer(record, subject.policies, token, accessor, auth)
+    if name:
+        style.bearers.offer(name, bearer)
+    return bearer
+
+
+def _hidden_token(subject: Subject, style: Style) -> tuple[str, str]:
+    token = style.hide(subject.request.token) if subject.request.token else ""
+    accessor = style.hide_accessor(subject.token.accessor) if subject.token and subject.token.accessor else ""
+    return token, accessor
+
+
+def _auth(subject: Subject, hidden_token: str, hidden_accessor: str, *, is_allowed: bool) -> dict[str, Any]:
     token = subject.token
     if token is None:
         return {"token_type": "default"}
-    auth: dict[str, Any] = {
-        "client_token": style.hide(subject.request.token),
-        "accessor": style.hide_accessor(token.accessor),
+    auth: dict[str, Any] = {"client_token": hidden_token}
+    if hidden_accessor:  # a batch token has none
+        auth["accessor"] = hidden_accessor
+    auth |= {
         "display_name": token.display_name,
         "policies": list(subject.policies) or token.policies,
         "token_policies": token.policies,
@@ -141,9 +206,10 @@ def _auth(subject: Subject, style: Style, *, is_allowed: bool) -> dict[str, Any]
 
 
 def _given_auth(auth: Auth, style: Style) -> dict[str, Any]:
-    given: dict[str, Any] = {
-        "client_token": style.hide(auth.client_token),
-        "accessor": style.hide_accessor(auth.accessor),
+    given: dict[str, Any] = {"client_token": style.hide(auth.client_token)}
+    if auth.accessor:
+        given["accessor"] = style.hide_accessor(auth.accessor)
+    given |= {
         "policies": auth.policies,
         "token_policies": auth.token_policies,
         "token_type": auth.token_type,
@@ -157,14 +223,14 @@ def _given_auth(auth: Auth, style: Style) -> dict[str, Any]:
     return given
 
 
-def _request(subject: Subject, style: Style) -> dict[str, Any]:
+def _request(subject: Subject, style: Style, hidden_token: str, hidden_accessor: str) -> dict[str, Any]:
     request = subject.request
     shown: dict[str, Any] = {"id": request.id, "operation": subject.operation.value}
     shown |= _mount(subject.mount, "mount_running_version")
-    if request.token:
-        shown["client_token"] = style.hide(request.token)
-        if subject.token is not None and subject.token.accessor:
-            shown["client_token_accessor"] = style.hide_accessor(subject.token.accessor)
+    if hidden_token:
+        shown["client_token"] = hidden_token
+    if hidden_accessor:
+        shown["client_token_accessor"] = hidden_accessor
     shown["namespace"] = {"id": "root"}
     is_list = subject.operation is Operation.LIST
     shown["path"] = request.path if not is_list or request.path.endswith("/") else request.path + "/"
@@ -191,7 +257,7 @@ def _mount(mount: Mount | None, version_key: str) -> dict[str, Any]:
     }
 
 
-def _request_data(request: Request) -> Mapping[str, Any]:
+def _request_data(request: Request) -> dict[str, Any]:
     """Return the request's fields; what is no object is told by its size alone, for it may hold anything."""
     if not request.body:
         return dict(request.query)
@@ -217,7 +283,7 @@ def hidden(value: Any, style: Style, clear: Collection[str] = ()) -> Any:
     """
     if isinstance(value, str):
         return style.hide(value)
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {key: _hidden_member(key, member, style, clear) for key, member in value.items()}
     if isinstance(value, list):
         return [hidden(member, style) for member in value]

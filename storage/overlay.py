@@ -30,6 +30,7 @@ nothing of consensus.
 import logging
 from collections import deque
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
+from heapq import nsmallest
 from itertools import chain, islice
 from typing import Final, TypeAlias, TypeVar, overload
 
@@ -520,4 +521,4 @@ def merged(below: Iterable[bytes], changes: dict[bytes, bytes | None], start: by
         return list(islice(below, limit))
     kept = islice((key for key in below if key not in changes), limit)
     put = (key for key, value in changes.items() if value is not None and key >= start)
-    return sorted(chain(kept, put))[:limit]
+    return sorted(chain(kept, put if limit is None else nsmallest(limit, put)))[:limit]

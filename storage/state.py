@@ -4,7 +4,7 @@ Rules it enforces:
 
 * The applied index, its term, the time and the membership are written in the transaction that writes the data they
   belong to; so a crash leaves the state at exactly one place in the log.
-* `get` and `scan` see what the last `refresh` saw. A flush runs in a thread; its effect is seen from the next `refresh`
+* `get` and `keys` see what the last `refresh` saw. A flush runs in a thread; its effect is seen from the next `refresh`
   on, so the event loop never reads a state that is ahead of the overlay's layers.
 * The applied index never goes back.
 * There are two tables of records, and `Applied` says which of them is live. The other one is empty but for a restored

@@ -105,7 +105,11 @@ class Directory:
         return known  # type: ignore[return-value]  # what `derive` made
 
     def exists(self, path: str) -> bool:
-        """Whether there is a record at `path`, or with a slash at its end, a directory that has children."""
+        """Whether there is a record at `path`, or with a slash at its end, a directory that has children.
+
+        Raises:
+            ValueError: the path is empty.
+        """
         key, _ = self._locate_any(path) if path.endswith("/") else self._look_for(path)
         return self._view.get(key) is not None
 

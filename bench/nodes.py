@@ -57,6 +57,11 @@ _NO_TLS: Final = "tls_disable = true"
 _TLS: Final = 'tls_cert_file = "{folder}/certificate.pem"\n  tls_key_file = "{folder}/key.pem"'
 
 
+SECTOR_BYTES: Final = 512
+"""What the kernel counts a disk's reads and writes in, whatever the disk's own sectors are."""
+_SECTORS_WRITTEN: Final = 6  # Documentation/block/stat.rst, counted from 0
+
+
 class Program(Struct, frozen=True):
     """A server that can be started."""
 
@@ -92,6 +97,20 @@ def usage_of(pid: int) -> Usage:
     io = dict(line.split(": ") for line in proc.joinpath("io").read_text().splitlines())
     pages = int(proc.joinpath("statm").read_text().split()[1])
     return Usage(ticks / os.sysconf("SC_CLK_TCK"), int(io["write_bytes"]), pages * os.sysconf("SC_PAGE_SIZE"))
+
+
+def written_to_disk(folder: Path) -> int | None:
+    """Return how many bytes the disk below a folder has been given so far, by anybody; None if the kernel tells of none.
+
+    Everything that waits in memory is written first.
+    """
+    os.sync()
+    device = folder.stat().st_dev
+    try:
+        fields = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/stat").read_text().split()
+    except FileNotFoundError:
+        return None
+    return int(fields[_SECTORS_WRITTEN]) * SECTOR_BYTES
 
 
 def wait_until(what: str, holds: Callable[[], bool], seconds_max: float = START_SECONDS_MAX) -> None:
@@ -407,6 +426,15 @@ class Cluster:
             sum(usage.written_bytes for usage in usages),
             sum(usage.resident_bytes for usage in usages),
         )
+
+    def written_bytes(self) -> int:
+        """Return how much has been written to this cluster's disk so far.
+
+        It is what the disk has been given, the file system's journal included. Where the kernel does not tell that, it is
+        what it counts for the nodes: a whole unit of its page cache for each page of it that is written anew.
+        """
+        written = written_to_disk(self.folder)
+        return self.usage().written_bytes if written is None else written
 
     def wait(self, what: str, holds: Callable[[], bool], seconds_max: float = START_SECONDS_MAX) -> None:
         """See `wait_until`."""

@@ -122,7 +122,7 @@ class Measured(Struct, frozen=True):
     p999_ms: float
     cpu_microseconds: float | None  # of all nodes together, a request; None beside something else
     asked_cpu_microseconds: float | None  # of the node that is asked alone, likewise
-    written_bytes: float | None  # of all nodes together, likewise
+    written_bytes: float | None  # to disk, of all nodes together, likewise
 
 
 class Pauses(Struct, frozen=True):
@@ -218,17 +218,19 @@ def _play(operation: Operation, cluster: Cluster, prepared: Prepared, seconds: i
     way = Way(operation.connections, seconds, operation.keeps_alive, operation.revokes)
     if warms_up:
         load.run(node.address, targets, msgspec.structs.replace(way, seconds=WARM_UP_SECONDS), token=token)
+    written_before = cluster.written_bytes()
     with _beside(operation.beside, leader, prepared, seconds):
         before, asked_before = cluster.usage(), node.usage()
         figures = load.run(node.address, targets, way, token=token)
         if any(target.method != "GET" for target in targets):
             time.sleep(SETTLE_SECONDS)  # nothing tells when the last flush has ended
         after, asked_after = cluster.usage(), node.usage()
+    written_bytes = cluster.written_bytes() - written_before
     return _Round(
         figures,
         (after.cpu_seconds - before.cpu_seconds) / figures.requests * 1e6,
         (asked_after.cpu_seconds - asked_before.cpu_seconds) / figures.requests * 1e6,
-        (after.written_bytes - before.written_bytes) / figures.requests,
+        written_bytes / figures.requests,
     )
 
 

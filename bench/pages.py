@@ -229,7 +229,11 @@ def _costs(ours: dict[str, Any], peers: dict[str, Any]) -> str:
         if own["cpu_microseconds"] is not None
     ]
     heads = ("operation", "CPU µs a request", "OpenBao", "ratio", "KiB written a request", "OpenBao")
-    return "## What it costs all three nodes together\n\n" + _table(heads, rows)
+    return (
+        "## What it costs all three nodes together\n\n"
+        + _table(heads, rows)
+        + "\nWritten is what the disk was given, the file system's journal included.\n"
+    )
 
 
 def _events(events: Sequence[dict[str, Any]]) -> str:

@@ -140,7 +140,7 @@ class Idle(Struct, frozen=True):
     program: str
     resident_bytes: float
     cpu_percent: float
-    written_bytes_a_second: float
+    written_bytes_a_second: float  # as the kernel counts it for the nodes: others write to the disk, too
 
 
 def measure_idle(cluster: Cluster, seconds: float) -> Idle:

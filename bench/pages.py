@@ -232,7 +232,8 @@ def _costs(ours: dict[str, Any], peers: dict[str, Any]) -> str:
     return (
         "## What it costs all three nodes together\n\n"
         + _table(heads, rows)
-        + "\nWritten is what the disk was given, the file system's journal included.\n"
+        + "\nWritten is what the disk was given, the file system's journal included; where the kernel tells of no disk, "
+        "what it counts for\nthe nodes.\n"
     )
 
 

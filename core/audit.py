@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-import msgspec
 from msgspec import Struct
 
 from conclave.core.audit_devices import Device, DeviceFailed, open_device
-from conclave.core.audit_records import Style, Subject, hasher, request_record, response_record
+from conclave.core.audit_records import Style, Subject, encode, hasher, request_record, response_record
 from conclave.core.contract import Response, Storage
 from conclave.core.errors import InternalError, InvalidRequest, RequestError, Unavailable
 
@@ -28,7 +27,6 @@ DEVICES_MAX: Final = 16
 """Each record is written to every device while its client waits."""
 TEST_PATH: Final = "sys/audit/test"
 UNKNOWN_DEVICES: Final = "this node cannot read which audit devices there are, so it refuses what it could not record"
-_encode = msgspec.json.Encoder().encode
 
 
 class AuditDevice(Struct, array_like=True, frozen=True):
@@ -175,7 +173,7 @@ class Auditor:
             Unavailable: nobody knows which devices there are.
         """
         now_ns = self._now_ns()
-        self._write("request", lambda style: _encode(request_record(subject, now_ns, style, error)))
+        self._write("request", lambda style: encode(request_record(subject, now_ns, style, error)))
 
     def response(self, subject: Subject, outcome: Response | RequestError) -> None:
         """Record an answer that is about to leave.
@@ -184,7 +182,7 @@ class Auditor:
             InternalError, Unavailable: as `request`.
         """
         now_ns = self._now_ns()
-        self._write("response", lambda style: _encode(response_record(subject, now_ns, style, outcome)))
+        self._write("response", lambda style: encode(response_record(subject, now_ns, style, outcome)))
 
     def _write(self, kind: str, line: Callable[[Style], bytes]) -> None:
         if self._is_list_unknown:
@@ -211,7 +209,7 @@ def probe(record: AuditDevice, subject: Subject, forbidden: Sequence[Path], now_
     """
     device = open_device(record.type, record.options, forbidden)
     try:
-        device.write(_encode(request_record(subject, now_ns, record.style())) + b"\n")
+        device.write(encode(request_record(subject, now_ns, record.style())) + b"\n")
     except DeviceFailed as error:
         raise InvalidRequest(str(error)) from None
     finally:

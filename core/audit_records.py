@@ -35,8 +35,9 @@ BEARERS_CACHED_MAX: Final = 1024
 _CLEAR_KEYS: Final = frozenset({"created_time", "creation_time", "expire_time", "issue_time", "updated_time"})
 """Times of our own making, which no secret depends on."""
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?Z")
-_encode = msgspec.json.Encoder().encode
 _ACCESSORS: Final = frozenset({"accessor", "wrapped_accessor", "secret_id_accessor"})
+encode: Final = msgspec.json.Encoder().encode
+"""Makes a line of a record."""
 
 
 class Bearer(Struct, frozen=True):
@@ -66,7 +67,7 @@ class Style(Struct, frozen=True, eq=False):
 
 
 class Shown(Struct, frozen=True):
-    """What both records of an allowed request say of it, as one device writes it."""
+    """What every record of a request says of it, as one device writes it."""
 
     auth: Raw
     request: Raw
@@ -96,17 +97,16 @@ def hasher(key: bytes) -> Hide:
 
 def request_record(subject: Subject, now_ns: int, style: Style, error: RequestError | None = None) -> dict[str, Any]:
     """Return the record of a request that is about to be served, or has been refused."""
-    if error is None:
-        shown = _shown(subject, style)
-        return {"time": rfc3339(now_ns), "type": "request", "auth": shown.auth, "request": shown.request}
-    token, accessor = _hidden_token(subject, style)
-    return {
+    shown = _shown(subject, style) if error is None else _shown_refused(subject, style)
+    record: dict[str, Any] = {
         "time": rfc3339(now_ns),
         "type": "request",
-        "auth": _auth(subject, token, accessor, is_allowed=False),
-        "request": _request(subject, style, token, accessor),
-        "error": _error_text(error),
+        "auth": shown.auth,
+        "request": shown.request,
     }
+    if error is not None:
+        record["error"] = _error_text(error)
+    return record
 
 
 def response_record(subject: Subject, now_ns: int, style: Style, outcome: Response | RequestError) -> dict[str, Any]:
@@ -151,8 +151,14 @@ def _shown(subject: Subject, style: Style) -> Shown:
     if shown is None:
         bearer = _bearer(subject, style)
         request = _request(subject, style, bearer.token, bearer.accessor)
-        shown = subject.shown[style] = Shown(bearer.auth, Raw(_encode(request)))
+        shown = subject.shown[style] = Shown(bearer.auth, Raw(encode(request)))
     return shown
+
+
+def _shown_refused(subject: Subject, style: Style) -> Shown:
+    token, accessor = _hidden_token(subject, style)
+    auth = _auth(subject, token, accessor, is_allowed=False)
+    return Shown(Raw(encode(auth)), Raw(encode(_request(subject, style, token, accessor))))
 
 
 def _bearer(subject: Subject, style: Style) -> Bearer:
@@ -162,7 +168,7 @@ def _bearer(subject: Subject, style: Style) -> Bearer:
     if known is not None and known.record is record and known.policies == subject.policies:
         return known
     token, accessor = _hidden_token(subject, style)
-    auth = Raw(_encode(_auth(subject, token, accessor, is_allowed=True)))
+    auth = Raw(encode(_auth(subject, token, accessor, is_allowed=True)))
     bearer = Bearer(record, subject.policies, token, accessor, auth)
     if name:
         style.bearers.offer(name, bearer)

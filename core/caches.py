@@ -43,9 +43,7 @@ class Caches:
     """The caches of one node; empty and unused while it is sealed."""
 
     def __init__(self) -> None:
-        self.plans: RepeatCache[object, object] = RepeatCache(
-            CACHED_PLANS_MAX
-        )  # of many paths, most are asked for once
+        self.plans: RepeatCache[object, object] = RepeatCache(CACHED_PLANS_MAX)
         self._router: Router | None = None
         self._acls: dict[tuple[tuple[str, ...], str], Acl] = {}
         self._personal_acls: dict[tuple[tuple[str, ...], str], Acl] = {}  # of tokens that stand for an entity

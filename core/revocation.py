@@ -241,7 +241,7 @@ def _clear_prefix(services: Services, limit: int) -> int:
     looked_at = 0
     while walk and looked_at < limit:
         path, cursor = walk.pop()
-        names, cursor = services.area(AREA_LEASES).directory.list_piece(path, cursor, limit - looked_at)
+        names, cursor = services.area(AREA_LEASES).directory.list_piece(path, cursor, limit=limit - looked_at)
         looked_at += max(1, len(names))
         if cursor:
             walk.append((path, cursor))

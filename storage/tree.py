@@ -171,7 +171,7 @@ class Directory:
             self._unmark_empty(path)
         return True
 
-    def list_piece(self, path: str = "", cursor: bytes = b"", limit: int = PIECE_RECORDS) -> tuple[_Names, bytes]:
+    def list_piece(self, path: str = "", cursor: bytes = b"", *, limit: int) -> tuple[_Names, bytes]:
         """Return some names of the directory at `path`, in no useful order, and where to go on.
 
         For directories that are too large to be listed in one step.

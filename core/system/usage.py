@@ -93,7 +93,7 @@ async def _count(ctx: VaultContext, area: str, path: str) -> int:
     directory = ctx.services.area(area).directory
     total, cursor = 0, b""
     while True:
-        names, cursor = directory.list_piece(path, cursor, COUNTED_MAX)
+        names, cursor = directory.list_piece(path, cursor, limit=COUNTED_MAX)
         total += len(names)
         if not cursor:
             return total

@@ -1,9 +1,9 @@
 """Secrets by path, version 2 of the key/value engine: every write is a version that can be read, deleted and destroyed.
 
-* `meta/<path>` is one record with all that is known of a secret's versions, and with the newest one's data if that is
-  small: what is read most is one record, put together without decoding the data. Any other version's data is a record of
-  its own, `version/<hash of the path>.<number>`, into which it moves when the next one is written. Data is kept as the JSON
-  text that was sent (canonical, number literals untouched).
+* `meta/<path>` is one record with all that is known of a secret's versions, and with as much of their data as is small, the
+  newest before all others: what is read most is one record, put together without decoding the data, and most writes write
+  one. Any other version's data is a record of its own, `version/<hash of the path>.<number>`, into which the oldest move when
+  there is no room for them any more. Data is kept as the JSON text that was sent (canonical, number literals untouched).
 * A version is deleted (its data is kept and can come back) or destroyed (its data is gone). More than `max_versions` push
   out the oldest.
 * A write may name the version that it replaces (`options.cas`); 0 says that there must be none.
@@ -28,10 +28,10 @@ from conclave.core.timestamps import rfc3339
 
 VERSIONS_DEFAULT: Final = 10
 """How many versions are kept of a secret that says nothing else."""
-BESIDE_BYTES_MAX: Final = 1280
-"""How much data of the newest version lies beside what is known of the versions. With ten versions and a path and custom
-metadata of usual length, that is a record of which LMDB lays two in a page and does not give it pages of its own. More would
-cost whoever writes: data beside is written once more when it moves."""
+BESIDE_BYTES_MAX: Final = 1536
+"""How much data of versions lies beside what is known of them. With ten versions, and 200 bytes of name and custom metadata,
+that is a record of which LMDB lays two in a page and does not give it pages of its own. More would cost whoever writes: data
+beside is written again with each version."""
 DETAILED_MAX: Final = 256
 """How many secrets one listing describes in detail; each is a record to be opened."""
 SEGMENT_BYTES_MAX: Final = 2048
@@ -86,6 +86,7 @@ class Secret(Struct, array_like=True, frozen=True):
     metadata_version: int = 0
     metadata_cas_required: bool = False
     newest_data: bytes = b""  # JSON text, never empty; b"": in a record of its own, or destroyed, or never written
+    older_data: dict[int, bytes] = {}  # likewise of others, by number, oldest first; the rest: as above
 
 
 _UNSET: Final = Secret(0, 0)
@@ -232,16 +233,18 @@ class Kv(Engine):
         kept = max(secret.max_versions, config.max_versions) or VERSIONS_DEFAULT  # the larger, as measured
         versions = secret.versions | {number: version}
         oldest = max(secret.oldest_version, number - kept + 1)
-        name = _versions_name(path)
+        pushed_out = [each for each in versions if each < oldest]
+        for each in pushed_out:
+            del versions[each]
+        beside = secret.older_data | ({secret.current_version: secret.newest_data} if secret.newest_data else {})
+        own = [each for each in pushed_out if beside.pop(each, None) is None]
         is_beside = len(data) <= BESIDE_BYTES_MAX
         # Before the removals: after a put, none of them has to look whether it leaves an empty directory.
-        if secret.newest_data and secret.current_version >= oldest:
-            ctx.storage.put(f"{name}.{secret.current_version}", secret.newest_data)
         if not is_beside:
-            ctx.storage.put(f"{name}.{number}", data)
-        for pushed_out in [each for each in versions if each < oldest]:
-            del versions[pushed_out]
-            ctx.storage.delete(f"{name}.{pushed_out}")
+            ctx.storage.put(_version_name(path, number), data)
+        _make_room(ctx, path, beside, len(data) if is_beside else 0)
+        for each in own:
+            ctx.storage.delete(_version_name(path, each))
         secret = msgspec.structs.replace(
             secret,
             updated_ns=ctx.now_ns,
@@ -249,6 +252,7 @@ class Kv(Engine):
             oldest_version=oldest,
             versions=versions,
             newest_data=data if is_beside else b"",
+            older_data=beside,
         )
         ctx.storage.put("meta/" + path, secret)
         return Response(_describe_version(secret, number))
@@ -434,11 +438,21 @@ def _load(ctx: Context, path: str) -> Secret | None:
 
 def _data(ctx: Context, path: str, secret: Secret, number: int) -> bytes:
     """Return the data of a version that can be read, as JSON text."""
-    if number == secret.current_version and secret.newest_data:
-        return secret.newest_data
+    beside = secret.newest_data if number == secret.current_version else secret.older_data.get(number)
+    if beside:
+        return beside
     data = ctx.storage.get(_version_name(path, number))
     assert data is not None, "a readable version has its data"
     return data
+
+
+def _make_room(ctx: Context, path: str, beside: dict[int, bytes], new_bytes: int) -> None:
+    """Move the oldest data from beside into records of its own, as far as the rest and so much new data need the room."""
+    excess = sum(map(len, beside.values())) + new_bytes - BESIDE_BYTES_MAX
+    while excess > 0:
+        number = next(iter(beside))
+        excess -= len(beside[number])
+        ctx.storage.put(_version_name(path, number), beside.pop(number))
 
 
 def _config(ctx: Context) -> Config:
@@ -446,12 +460,7 @@ def _config(ctx: Context) -> Config:
 
 
 def _version_name(path: str, number: int) -> str:
-    return f"{_versions_name(path)}.{number}"
-
-
-def _versions_name(path: str) -> str:
-    """Return what the names of all versions of a secret begin with."""
-    return f"version/{hash_text(path, 'conclave-kv')[:32]}"
+    return f"version/{hash_text(path, 'conclave-kv')[:32]}.{number}"
 
 
 def _check_path(path: str) -> None:
@@ -524,8 +533,10 @@ def _change_versions(
     found = [number for number in numbers if secret is not None and number in secret.versions]
     if secret is not None and found:
         versions = secret.versions | {number: change(secret.versions[number]) for number in found}
-        data = b"" if versions[secret.current_version].is_destroyed else secret.newest_data
-        ctx.storage.put("meta/" + path, msgspec.structs.replace(secret, versions=versions, newest_data=data))
+        newest = b"" if versions[secret.current_version].is_destroyed else secret.newest_data
+        older = {number: data for number, data in secret.older_data.items() if not versions[number].is_destroyed}
+        changed = msgspec.structs.replace(secret, versions=versions, newest_data=newest, older_data=older)
+        ctx.storage.put("meta/" + path, changed)
     return found
 
 

@@ -311,7 +311,7 @@ def test_every_version_is_read_wherever_its_data_lies(sizes: tuple[int, ...]) ->
             assert vault.data("secret/data/app", query={"version": str(number)})["data"] == secret
         kept, own = stored(vault)
         assert bool(kept["app"].newest_data) == (sizes[-1] == SMALL)
-        assert len(own) == 2 + (sizes[-1] == LARGE)
+        assert len(own) == len(sizes) - (SMALL in sizes)  # the newest small one is beside, and fills the room there
 
 
 @pytest.mark.parametrize("size", [SMALL, LARGE])
@@ -365,7 +365,39 @@ def test_an_older_version_is_destroyed_beside_the_newest() -> None:
 
         assert absent(vault.read("secret/data/app", query={"version": "1"}))["data"] is None
         assert vault.data("secret/data/app")["data"] == {"n": 2}
+        kept, own = stored(vault)
+        assert (kept["app"].older_data, own) == ({}, [])
+
+
+def test_the_oldest_data_moves_when_there_is_no_room_beside_the_newest() -> None:
+    third = BESIDE_BYTES_MAX // 3
+    with client() as vault:
+        for number in range(1, 4):
+            put(vault, "app", of_size(third, str(number)))
         assert stored(vault)[1] == []
+
+        for number in range(4, 13):
+            put(vault, "app", of_size(third, f"{number:x}"))
+
+            kept, own = stored(vault)
+            assert list(kept["app"].older_data) == [number - 2, number - 1]
+            assert sorted(int(name.rpartition(".")[2]) for name in own) == list(range(max(1, number - 9), number - 2))
+
+        for number in range(3, 13):
+            data = vault.data("secret/data/app", query={"version": str(number)})["data"]
+            assert data == of_size(third, f"{number:x}")
+
+
+def test_a_version_that_is_pushed_out_leaves_nothing_beside_the_newest() -> None:
+    with client() as vault:
+        for number in range(1, 13):
+            put(vault, "app", {"n": number})
+
+        kept, own = stored(vault)
+        assert (list(kept["app"].older_data), own) == (list(range(3, 12)), [])
+        assert [vault.data("secret/data/app", query={"version": str(n)})["data"] for n in range(3, 13)] == [
+            {"n": number} for number in range(3, 13)
+        ]
 
 
 @pytest.mark.parametrize("size", [SMALL, LARGE])
@@ -395,7 +427,7 @@ def test_what_holds_for_a_secret_changes_without_its_data() -> None:
 
 def test_data_in_a_record_of_its_own_is_found_also_if_it_is_small() -> None:
     with client() as vault:
-        put(vault, "app", {"x": 1})
+        put(vault, "app", of_size(LARGE, "1"))
         put(vault, "app", {"x": 2})
         services = vault.fake.services()
         storage = storage_of(services)
@@ -411,7 +443,7 @@ def test_data_in_a_record_of_its_own_is_found_also_if_it_is_small() -> None:
 
         assert vault.data("secret/data/app")["data"] == {"x": 2, "y": 3}
         assert vault.data("secret/data/app", query={"version": "2"})["data"] == {"x": 2}
-        assert vault.data("secret/data/app", query={"version": "1"})["data"] == {"x": 1}
+        assert vault.data("secret/data/app", query={"version": "1"})["data"] == of_size(LARGE, "1")
 
 
 # -- metadata --

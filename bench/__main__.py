@@ -29,7 +29,7 @@ from bench.flame import BESIDE_SECONDS, record
 from bench.floors import floors
 from bench.growth import DIMENSIONS, Plan, Point, grow
 from bench.layers import LAYERS
-from bench.nodes import BESIDE_PORTS_LATER, CONCLAVE, OPENBAO, Cluster, Program
+from bench.nodes import BESIDE_PORTS_LATER, CONCLAVE, OPENBAO, Cluster, Program, end_children
 from bench.operations import (
     OPERATIONS,
     Idle,
@@ -60,6 +60,8 @@ def main() -> int:
     except noise.TooNoisy as error:
         _say(str(error))
         return 1
+    finally:
+        end_children()
 
 
 def _measure(arguments: argparse.Namespace) -> int:

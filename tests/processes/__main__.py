@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from bench.nodes import end_children
 from tests.processes.chaos import Verdict, can_have_small_disks, running
 from tests.processes.chaos_plans import chaos, describe, failover, kills, report, steady
 from tests.processes.faults import libfaketime
@@ -23,6 +24,13 @@ def main() -> int:
     """Make the runs that are asked for, and print their report."""
     options = _options()
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    try:
+        return _play(options)
+    finally:
+        end_children()
+
+
+def _play(options: argparse.Namespace) -> int:
     plan = next(name for name in ("kills", "failover", "steady", "chaos") if getattr(options, name))
     if options.has_clocks:
         try:

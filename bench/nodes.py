@@ -128,11 +128,14 @@ def wait_until(what: str, holds: Callable[[], bool], seconds_max: float = START_
 
 def end_children() -> None:
     """End every child of this process, also one that a signal has cut off from whoever was just starting it."""
+    found: list[str] = []
     for children in Path("/proc/self/task").glob("*/children"):
-        for child in map(int, children.read_text().split()):
-            with contextlib.suppress(ProcessLookupError, ChildProcessError):
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # that thread has just ended
+            found += children.read_text().split()
+    for child in map(int, found):
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
 
 
 class Answer(Struct, frozen=True):
